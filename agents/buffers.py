@@ -1,0 +1,171 @@
+"""A rollout buffer of whole answers, with a KL penalty to a reference policy."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from torch import Tensor
+
+from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
+from qa_env.vocabulary import PAD
+
+REFERENCE_BATCH = 256
+"""Answers a pass of the reference policy."""
+
+
+class AnswerRolloutBuffer(RolloutBuffer):
+    """Rows are tokens as in SB3's own buffer; minibatches are whole answers.
+
+    A question is kept once an answer, not once a token. `get` yields `AnswerBatch` observations, so stock
+    `PPO.train` makes one teacher-forced pass an answer.
+
+    Before returns are computed each token is charged ``kl_coef * (log pi - log pi_ref)`` (Ziegler et al.
+    2019, "Fine-Tuning Language Models from Human Preferences", section 2).
+
+    Attributes:
+        reference: The frozen policy of the KL penalty, or None for no penalty. Set after construction,
+            so that it is not saved with the algorithm.
+        kl_coef: Weight of the penalty; may be changed between rollouts.
+        kl: Mean over the answers' tokens of ``log pi - log pi_ref`` in the last rollout.
+        raw_rewards: The rewards without the penalty, ``(n_steps, n_envs)``.
+    """
+
+    def __init__(self, *args: Any, kl_coef: float = 0.0, **kwargs: Any) -> None:
+        self.kl_coef = kl_coef
+        self.reference: LMActorCriticPolicy | None = None
+        self.kl = 0.0
+        super().__init__(*args, **kwargs)
+
+    def reset(self) -> None:
+        """Empty the buffer."""
+        shape = (self.buffer_size, self.n_envs)
+        self.actions = np.zeros((*shape, self.action_dim), dtype=np.int64)
+        for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
+            setattr(self, name, np.zeros(shape, dtype=np.float32))
+        self.generator_ready = False
+        self._questions: dict[str, list[NDArray[Any]]] = {"source": [], "memory": [], "lane": [], "step": []}
+        self.pos, self.full = 0, False
+
+    def add(  # type: ignore[override]
+        self,
+        obs: dict[str, NDArray[Any]],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        episode_start: NDArray[Any],
+        value: Tensor,
+        log_prob: Tensor,
+    ) -> None:
+        """Add a token of every lane."""
+        begun = np.flatnonzero(episode_start) if self.pos else np.arange(self.n_envs)
+        if self.pos == 0:
+            self._prefixes = obs["answer"].copy()  # of answers begun in the rollout before
+        self._questions["source"].append(obs["source"][begun])
+        self._questions["lane"].append(begun)
+        self._questions["step"].append(np.full(len(begun), self.pos))
+        if "memory" in obs and self.keeps_memory:
+            self._questions["memory"].append(obs["memory"][begun])
+        self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[self.pos] = reward
+        self.episode_starts[self.pos] = episode_start
+        self.values[self.pos] = value.flatten().cpu().numpy()
+        self.log_probs[self.pos] = log_prob.cpu().numpy()
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    keeps_memory: bool = False
+    """Keep the encoder's outputs once an answer: set it if the policy's encoder is frozen."""
+
+    def compute_returns_and_advantage(self, last_values: Tensor, dones: NDArray[Any]) -> None:
+        """Group the rows into answers, charge the KL penalty, then compute returns as SB3 does."""
+        self._group()
+        self.raw_rewards = self.rewards.copy()
+        if self.reference is not None:
+            penalty = self._log_ratio()
+            self.kl = float(penalty.mean())
+            self.rewards -= self.kl_coef * penalty
+        super().compute_returns_and_advantage(last_values, dones)
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:  # type: ignore[override]
+        """Yield minibatches of whole answers in random order, of about `batch_size` tokens each."""
+        order = np.random.permutation(len(self._tokens))
+        ends = np.cumsum(self._counts[order])
+        total = int(ends[-1])
+        parts = max(round(total / (batch_size or total)), 1)
+        cuts = np.searchsorted(ends, np.arange(1, parts) * total / parts)
+        for answers in np.split(order, cuts):
+            if len(answers):
+                yield self._samples(answers)
+
+    def _samples(self, answers: NDArray[np.int64]) -> RolloutBufferSamples:
+        batch, rows = self.batch(answers)
+
+        def flat(values: NDArray[Any]) -> Tensor:
+            return self.to_torch(values.swapaxes(0, 1).reshape(-1)[rows])
+
+        return RolloutBufferSamples(
+            batch,  # type: ignore[arg-type]
+            flat(self.actions),
+            flat(self.values),
+            flat(self.log_probs),
+            flat(self.advantages),
+            flat(self.returns),
+        )
+
+    def batch(self, answers: NDArray[np.int64]) -> tuple[AnswerBatch, NDArray[np.int64]]:
+        """Some answers, and the places of their tokens in the buffer flattened lane by lane, ``(rows,)``."""
+        counts = self._counts[answers]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.repeat(self._first_row[answers], counts) + within
+        time = np.repeat(self._offset[answers], counts) + within
+        owner = np.repeat(np.arange(len(answers)), counts)
+        memory = self.to_torch(self._memory[answers]) if self._memory is not None else None
+        return (
+            AnswerBatch(
+                self.to_torch(self._source[answers]),
+                self.to_torch(self._tokens[answers]),
+                self.to_torch(owner),
+                self.to_torch(time),
+                memory,
+            ),
+            rows,
+        )
+
+    def _group(self) -> None:
+        """Find the answers: a row each of source, tokens, first row, number of rows, tokens before."""
+        lane, step = (np.concatenate(self._questions[key]) for key in ("lane", "step"))
+        first_row = lane * self.buffer_size + step
+        order = np.argsort(first_row)
+        self._first_row = first_row[order]
+        self._counts = np.diff(np.append(self._first_row, self.n_envs * self.buffer_size))
+        self._source = np.concatenate(self._questions["source"])[order]
+        memory = self._questions["memory"]
+        self._memory = np.concatenate(memory)[order] if memory else None
+        straddles = step[order] == 0
+        prefixes = np.where(straddles[:, None], self._prefixes[lane[order]], PAD)
+        self._offset = (prefixes != PAD).sum(1)
+        self._tokens = prefixes
+        batch_rows = np.arange(self.n_envs * self.buffer_size)
+        owner = np.repeat(np.arange(len(order)), self._counts)
+        time = batch_rows - np.repeat(self._first_row - self._offset, self._counts)
+        self._tokens[owner, time] = self.actions[:, :, 0].swapaxes(0, 1).reshape(-1)
+
+    @torch.no_grad()
+    def _log_ratio(self) -> NDArray[np.float32]:
+        """``log pi - log pi_ref`` of every token, ``(n_steps, n_envs)``."""
+        assert self.reference is not None
+        actions = self.actions[:, :, 0].swapaxes(0, 1).reshape(-1)
+        reference = np.zeros(len(actions), dtype=np.float32)
+        for answers in np.split(
+            np.arange(len(self._tokens)), np.arange(REFERENCE_BATCH, len(self._tokens), REFERENCE_BATCH)
+        ):
+            batch, rows = self.batch(answers)
+            _, log_prob, _ = self.reference.evaluate_actions(batch, self.to_torch(actions[rows]))
+            reference[rows] = log_prob.cpu().numpy()
+        ratio: NDArray[np.float32] = self.log_probs - reference.reshape(self.n_envs, self.buffer_size).T
+        return ratio

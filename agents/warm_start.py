@@ -1,0 +1,152 @@
+"""Supervised warm start: teacher forcing on the labelled questions, then a first fit of the critic."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import PPO
+
+from agents.decoding import Limits
+from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
+from qa_env.datasets import QAExample
+from qa_env.errors import QAError
+from qa_env.task import encode_examples
+from qa_env.vocabulary import EOS, PAD, Vocabulary
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """Settings of the supervised warm start."""
+
+    epochs: int = 40
+    """At most; early stopping on the validation loss usually ends it before."""
+    batch_size: int = 32
+    """Answers a gradient step."""
+    learning_rate: float = 2e-3
+    patience: int = 4
+    """Epochs without a better validation loss before it stops."""
+    critic_rollouts: int = 2
+    """Rollouts on which the value head is fitted before the first policy update."""
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """Questions with one reference answer each, as ids.
+
+    Attributes:
+        source: ``(examples, max_source)``.
+        tokens: The answers with EOS, ``(examples, max_answer)``.
+        cut: How many examples did not fit the limits: sources are cut, answers too long are left out.
+    """
+
+    source: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    cut: int
+
+    @classmethod
+    def from_examples(cls, examples: Sequence[QAExample], vocabulary: Vocabulary, limits: Limits) -> Supervised:
+        """Encode the examples that have a reference answer, the main one of each.
+
+        Raises:
+            QAError: If none has an answer that fits.
+        """
+        answered = [e for e in examples if e.answers]
+        ids = [[*row, EOS] for row in vocabulary.encode_batch([e.answers[0] for e in answered])]
+        fits = [len(row) <= limits.max_answer for row in ids]
+        kept = [e for e, ok in zip(answered, fits, strict=True) if ok]
+        if not kept:
+            raise QAError(
+                f"no labelled question: supervised training needs reference answers of at most "
+                f"{limits.max_answer} tokens, and none of {len(examples)} examples has one"
+            )
+        source, cut = encode_examples(kept, vocabulary, limits.max_source)
+        tokens = np.full((len(kept), limits.max_answer), PAD, dtype=np.int64)
+        for row, answer in zip(tokens, (row for row, ok in zip(ids, fits, strict=True) if ok), strict=True):
+            row[: len(answer)] = answer
+        return cls(source, tokens, cut + fits.count(False))
+
+    def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
+        """Minibatches of whole answers and their tokens ``(rows,)``; shuffled if there is an `rng`."""
+        order = np.arange(len(self.source)) if rng is None else rng.permutation(len(self.source))
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            tokens = torch.as_tensor(self.tokens[rows])
+            answer, time = (tokens != PAD).nonzero(as_tuple=True)
+            yield AnswerBatch(torch.as_tensor(self.source[rows]), tokens, answer, time, None), tokens[answer, time]
+
+
+def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised) -> float:
+    """Mean over the tokens of ``-log pi(token)``, teacher-forced."""
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch, tokens in data.batches(256):
+            _, log_prob, _ = policy.evaluate_actions(batch, tokens)
+            total, count = total - float(log_prob.sum()), count + len(tokens)
+    return total / count
+
+
+def warm_start(
+    policy: LMActorCriticPolicy,
+    train: Supervised,
+    validation: Supervised,
+    config: WarmStartConfig,
+    seed: int,
+    report: Callable[[int, float, float], None] = lambda epoch, loss, validation_loss: None,
+) -> None:
+    """Maximise the likelihood of the reference answers; keep the weights of the best validation loss.
+
+    Args:
+        policy: Trained in place, encoder included unless it is frozen.
+        train: The labelled questions.
+        validation: Questions for early stopping.
+        config: Settings.
+        seed: Of the order of the minibatches.
+        report: Called after each epoch with the training and validation losses (nats a token).
+    """
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.Adam(policy.lm.parameters(), lr=config.learning_rate)
+    best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
+    for epoch in range(config.epochs):
+        losses = []
+        for batch, tokens in train.batches(config.batch_size, rng):
+            _, log_prob, _ = policy.evaluate_actions(batch, tokens)
+            loss = -log_prob.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(policy.lm.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+        validation_loss = negative_log_likelihood(policy, validation)
+        report(epoch, float(np.mean(losses)), validation_loss)
+        if validation_loss < best_loss:
+            best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), validation_loss, 0
+        else:
+            waited += 1
+            if waited > config.patience:
+                break
+    policy.lm.load_state_dict(best)
+
+
+def warm_up_critic(model: PPO, rollouts: int, epochs: int = 4) -> None:
+    """Fit the value head to the returns of the warm-started policy, which itself does not change.
+
+    Without it the first advantages come from a random critic and undo part of the warm start.
+    """
+    _, callback = model._setup_learn(model.n_steps * model.n_envs * rollouts, None)
+    optimizer = torch.optim.Adam(model.policy.value_net.parameters(), lr=1e-3)
+    for _ in range(rollouts):
+        assert model.env is not None
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+        for _ in range(epochs):
+            for batch in model.rollout_buffer.get(model.batch_size):
+                with torch.no_grad():
+                    features = model.policy._unroll(batch.observations).features
+                loss = torch.nn.functional.mse_loss(model.policy.value_net(features).flatten(), batch.returns)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()

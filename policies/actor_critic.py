@@ -1,0 +1,201 @@
+"""The language model as a Stable-Baselines3 actor-critic policy: for PPO, A2C and TRPO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from policies.language_model import Decoded, LMConfig, LSTMAttentionLM, Memory
+from policies.rollout_cache import RolloutCache
+from policies.tokens import Sampling
+from qa_env.errors import QAError
+from qa_env.vocabulary import PAD
+
+
+class AnswerBatch(NamedTuple):
+    """Whole answers, and which of their tokens a minibatch is about.
+
+    Attributes:
+        source: Source ids, ``(answers, source)``.
+        tokens: The answers' ids, PAD behind, ``(answers, max_answer)``.
+        answer: Which answer each row belongs to, ``(rows,)``.
+        time: Which token of it the row is, ``(rows,)``.
+        memory: The encoder's outputs, ``(answers, source, width)``, if the encoder is frozen.
+    """
+
+    source: Tensor
+    tokens: Tensor
+    answer: Tensor
+    time: Tensor
+    memory: Tensor | None
+
+
+class LMActorCriticPolicy(ActorCriticPolicy):
+    """The actor is the language model, the critic a small head on the decoder's attentional vector.
+
+    Works on the observations of `QAEnv`. An observation is Markov (it carries the answer so far), so
+    every method is right on any rows in any order; during rollouts the decoder's state is kept
+    between steps, which changes nothing but the time.
+
+    - `lm` with trainable encoder: the environment should hold ``lm.encoder``. Rollouts read its outputs
+      from the observation, updates encode the sources again so that gradients reach the encoder.
+    - `lm` with frozen encoder (`LSTMAttentionLM.freeze_encoder`), or none given: the outputs are read
+      from the observation always.
+    - observations without ``memory``: the policy encodes.
+
+    Args:
+        observation_space: That of `QAEnv`.
+        action_space: That of `QAEnv`.
+        lr_schedule: Learning rate over the remaining progress.
+        lm: The language model to wrap; None makes a new one that fits the spaces.
+        temperature: Of sampling, in rollouts and updates alike.
+        top_k: Sample from the k likeliest tokens; 0 is off.
+        **kwargs: Those of SB3's `ActorCriticPolicy`.
+
+    Raises:
+        QAError: If the spaces are not those of a `QAEnv`, or the model does not fit them.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        lm: LSTMAttentionLM | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self.sampling = Sampling(temperature, top_k)
+        self.lm = lm if lm is not None else new_language_model(observation_space, action_space)
+        check_fit(self.lm, observation_space, action_space)
+        self.value_net = nn.Sequential(
+            nn.Linear(self.lm.config.hidden, self.lm.config.hidden), nn.Tanh(), nn.Linear(self.lm.config.hidden, 1)
+        )
+        self.trains_encoder = any(p.requires_grad for p in self.lm.encoder.parameters())
+        trained = [p for p in self.parameters() if p.requires_grad]
+        self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        self.cache = RolloutCache(self.lm)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Nothing: networks and optimizer are made in `__init__`, once the language model is there."""
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the next token of every lane.
+
+        Returns:
+            Tokens ``(lanes,)``, values ``(lanes, 1)`` and log-probabilities ``(lanes,)``.
+        """
+        assert isinstance(obs, Mapping)
+        cached = not torch.is_grad_enabled()
+        if cached:
+            answer = obs["answer"].long()
+            decoded = self.cache.decode(
+                obs["source"].long(), answer, lambda rows, fresh: self._read_memory(obs, rows, fresh)
+            ).at(torch.arange(len(answer), device=answer.device), torch.zeros_like(answer[:, 0]))
+        else:
+            decoded = self._next(obs)
+        log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded))
+        tokens = log_probs.argmax(1) if deterministic else torch.multinomial(log_probs.exp(), 1).squeeze(1)
+        if cached:
+            self.cache.append(tokens)
+        return tokens, self.value_net(decoded.features), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+
+    def evaluate_actions(
+        self, obs: PyTorchObs | AnswerBatch, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values ``(rows, 1)``, log-probabilities ``(rows,)`` and entropies ``(rows,)`` of tokens ``(rows,)``.
+
+        `obs` is a dict of observations, one a row, or an `AnswerBatch`: then each answer is unrolled once.
+        """
+        decoded = self._unroll(obs) if isinstance(obs, AnswerBatch) else self._next(obs)
+        actions = actions.long().flatten()
+        log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded), taken=actions)
+        entropy = -(log_probs.exp() * log_probs).sum(1)
+        return self.value_net(decoded.features), log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropy
+
+    def get_distribution(self, obs: PyTorchObs) -> Distribution:
+        """The distribution over the next token, one a row."""
+        log_probs = self.sampling.log_probs(self.lm.log_probabilities(self._next(obs)))
+        return CategoricalDistribution(log_probs.shape[1]).proba_distribution(log_probs)
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """The critic's values, ``(rows, 1)``."""
+        values: Tensor = self.value_net(self._next(obs).features)
+        return values
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        return self.get_distribution(observation).get_actions(deterministic=deterministic)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters = super()._get_constructor_parameters()
+        parameters.update(lm=self.lm, temperature=self.sampling.temperature, top_k=self.sampling.top_k)
+        return parameters
+
+    def _read_memory(self, obs: Mapping[str, Tensor], rows: Tensor, fresh: bool) -> Memory:
+        """The decoder's memory of some rows.
+
+        The observation's memory was made when the question was asked. If the encoder is trained, that
+        may have been before the last update: then (`fresh` is false) the source is encoded again.
+        """
+        source = obs["source"][rows].long()
+        if "memory" not in obs or (self.trains_encoder and not fresh):
+            return self.lm.encode(source)
+        return self.lm.memory(source, obs["memory"][rows])
+
+    def _next(self, obs: PyTorchObs) -> Decoded:
+        """The prefix pass: what the decoder knows behind each row's answer so far, ``(rows, ...)``."""
+        assert isinstance(obs, Mapping)
+        answer = obs["answer"].long()
+        rows = torch.arange(len(answer), device=answer.device)
+        lengths = (answer != PAD).sum(1)
+        answer = nn.functional.pad(answer, (0, 1), value=PAD)[:, : int(lengths.max()) + 1]
+        return self.lm.unroll(answer, self._read_memory(obs, rows, fresh=False)).at(rows, lengths)
+
+    def _unroll(self, batch: AnswerBatch) -> Decoded:
+        """One teacher-forced pass over whole answers; the wanted positions, ``(rows, ...)``."""
+        if batch.memory is None:
+            memory = self.lm.encode(batch.source)
+        else:
+            memory = self.lm.memory(batch.source, batch.memory)
+        tokens = batch.tokens[:, : int(batch.time.max()) + 1]
+        return self.lm.unroll(tokens, memory).at(batch.answer, batch.time)
+
+
+def new_language_model(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> LSTMAttentionLM:
+    """An untrained language model that fits the spaces; it reads ``memory`` where there is one."""
+    if not isinstance(observation_space, spaces.Dict) or not isinstance(action_space, spaces.Discrete):
+        raise QAError(f"the policy needs the spaces of QAEnv, got {observation_space} and {action_space}")
+    config = LMConfig(vocabulary=int(action_space.n))
+    if "memory" not in observation_space.spaces:
+        return LSTMAttentionLM(config)
+    width = observation_space["memory"].shape[1]  # type: ignore[index]
+    lm = LSTMAttentionLM(replace(config, encoder_hidden=width // 2))
+    lm.freeze_encoder()  # the outputs come from the environment's own encoder
+    return lm
+
+
+def check_fit(lm: LSTMAttentionLM, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """Raise a QAError if the model has another vocabulary or memory width than the environment."""
+    assert isinstance(observation_space, spaces.Dict) and isinstance(action_space, spaces.Discrete)
+    if lm.config.vocabulary != action_space.n:
+        raise QAError(
+            f"the language model has {lm.config.vocabulary} tokens, the environment {action_space.n}: "
+            "give both the same vocabulary"
+        )
+    if "memory" in observation_space.spaces:
+        width = observation_space["memory"].shape[1]  # type: ignore[index]
+        if width != lm.encoder.width:
+            raise QAError(
+                f"the environment's encoder gives vectors of {width}, the language model reads {lm.encoder.width}: "
+                "give the environment encoder=lm.encoder"
+            )

@@ -1,0 +1,220 @@
+"""The question-answering language model, in plain torch: encoder, attention, LSTM decoder, copying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from policies.attention import ATTENTIONS, MASKED
+from qa_env.encoders import EncoderConfig, LSTMEncoder
+from qa_env.errors import QAError
+from qa_env.vocabulary import BOS, PAD
+
+LONGEST_RUN = 3
+"""Runs of copied tokens are told apart up to this length."""
+SMALLEST = 1e-12
+"""Least probability of a token: its logarithm stays finite."""
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """Sizes and parts of an `LSTMAttentionLM`."""
+
+    vocabulary: int = 2048
+    embedding: int = 128
+    encoder_hidden: int = 128
+    """Per direction: a memory vector has twice this width."""
+    hidden: int = 256
+    attention: str = "multiplicative"
+    """One of additive, multiplicative, normalised."""
+    copy: bool = True
+    """Mix copying of source tokens into the output (pointer-generator)."""
+    features: bool = True
+    """Tell the encoder each source token's segment and whether it stands in the question."""
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        """The encoder's part."""
+        return EncoderConfig(self.vocabulary, self.embedding, self.encoder_hidden, self.features)
+
+
+class Memory(NamedTuple):
+    """What the decoder reads of a batch of questions.
+
+    Attributes:
+        source: Source ids, PAD behind, ``(batch, source)``.
+        values: The encoder's outputs, ``(batch, source, 2 * encoder_hidden)``.
+        keys: Their projection for the attention, ``(batch, source, hidden)``.
+    """
+
+    source: Tensor
+    values: Tensor
+    keys: Tensor
+
+    def select(self, rows: Tensor) -> Memory:
+        """The memory of some rows, ``rows (n,)``."""
+        return Memory(*(part[rows] for part in self))
+
+
+class DecoderState(NamedTuple):
+    """What the decoder carries from one token to the next.
+
+    Attributes:
+        h: The LSTM's output, ``(batch, hidden)``.
+        c: The LSTM's cell, ``(batch, hidden)``.
+        run: How many source tokens just before each source position equal the last tokens of the
+            answer, at most `LONGEST_RUN`, ``(batch, source)``.
+    """
+
+    h: Tensor
+    c: Tensor
+    run: Tensor
+
+
+class Decoded(NamedTuple):
+    """What the decoder knows at each position of an answer; from it follow the next token's chances.
+
+    The leading axes are ``(batch, time)``, or ``(rows,)`` after `at`.
+
+    Attributes:
+        features: The attentional vectors ``o_t``, ``(..., hidden)``.
+        embedded: The embedded token before, ``(..., embedding)``.
+        attention: Weights over the source, ``(..., source)``.
+        source: The source ids that the weights belong to, ``(..., source)``.
+    """
+
+    features: Tensor
+    embedded: Tensor
+    attention: Tensor
+    source: Tensor
+
+    def at(self, answers: Tensor, times: Tensor) -> Decoded:
+        """Some positions: ``answers (rows,)`` and ``times (rows,)`` index the two leading axes."""
+        return Decoded(*(part[answers, times] for part in self))
+
+
+class LSTMAttentionLM(nn.Module):
+    """Reads ``question SEP context`` and writes an answer token by token.
+
+    With ``x_t`` the embedding of the token before, ``m_s`` the encoder's outputs:
+
+    - ``h_t = LSTM(x_t, h_{t-1})``; the first state is ``tanh(W_0 [m_last; m_first])``, the ends of both
+      directions of the encoder (Cho et al. 2014).
+    - ``a_t = softmax_s score(h_t, m_s)``, with one of the scores of `policies.attention`.
+    - To ``score`` is added ``(W_r h_t)_n`` at source positions right behind ``n`` tokens that the answer has
+      just repeated: having copied the start of a name, the decoder finds the rest (the idea of CopyNet's
+      selective read, Gu et al. 2016, section 3.3, computed from the ids).
+    - ``o_t = tanh(W_c [h_t; sum_s a_ts m_s])`` (Luong et al. 2015, equation 5). The context does not feed
+      back into the LSTM, so a known answer unrolls in a single LSTM call.
+    - ``p_vocab = softmax(E W_o o_t + b)``, with the embedding ``E`` tied (Press & Wolf 2017).
+    - ``p = g_t p_vocab + (1 - g_t) sum_{s: source_s = token} a_ts`` with ``g_t = sigmoid(w^T [o_t; x_t])``
+      (pointer-generator, See et al. 2017, equations 8 and 9).
+
+    The model holds weights and no state of any episode. `unroll` and `step` give the same numbers.
+    """
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        if config.attention not in ATTENTIONS:
+            raise QAError(f"attention must be one of {', '.join(ATTENTIONS)}; got '{config.attention}'")
+        self.config = config
+        self.encoder = LSTMEncoder(config.encoder)
+        self.embedding = self.encoder.embedding  # shared by encoder, decoder and output
+        width = self.encoder.width
+        self.first_state = nn.Linear(width, 2 * config.hidden)
+        self.decoder = nn.LSTM(config.embedding, config.hidden, batch_first=True)
+        self.attention = ATTENTIONS[config.attention](config.hidden, width, config.hidden)
+        self.run_gain = nn.Linear(config.hidden, LONGEST_RUN)
+        self.combine = nn.Linear(config.hidden + width, config.hidden)
+        self.output = nn.Linear(config.hidden, config.embedding)
+        self.output_bias = nn.Parameter(torch.zeros(config.vocabulary))
+        if config.copy:
+            self.generate_gate = nn.Linear(config.hidden + config.embedding, 1)
+
+    def freeze_encoder(self) -> None:
+        """Cut the encoder off from training: a frozen copy of it that no longer shares the embedding."""
+        embedding = nn.Embedding.from_pretrained(
+            self.embedding.weight.detach().clone(), freeze=False, padding_idx=PAD
+        )
+        self.encoder.requires_grad_(False)
+        self.embedding = embedding
+
+    def encode(self, source: Tensor) -> Memory:
+        """Encode source ids of shape ``(batch, source)``."""
+        return self.memory(source, self.encoder(source))
+
+    def memory(self, source: Tensor, values: Tensor) -> Memory:
+        """Make the decoder's memory of encoder outputs that are already there.
+
+        Args:
+            source: Source ids, ``(batch, source)``; columns that are padding in every row are cut off.
+            values: The encoder's outputs, ``(batch, source, 2 * encoder_hidden)``.
+        """
+        longest = max(int((source != PAD).sum(1).max()), 1)
+        source, values = source[:, :longest], values[:, :longest]
+        return Memory(source, values, self.attention.keys(values))
+
+    def start(self, memory: Memory) -> DecoderState:
+        """The decoder's state before the first token."""
+        half = memory.values.shape[2] // 2
+        last = ((memory.source != PAD).sum(1) - 1).clamp(min=0)
+        rows = torch.arange(len(last), device=last.device)
+        ends = torch.cat((memory.values[rows, last, :half], memory.values[:, 0, half:]), dim=1)
+        h, c = torch.tanh(self.first_state(ends)).chunk(2, dim=1)
+        return DecoderState(h, c, torch.zeros_like(memory.source))
+
+    def step(self, token: Tensor, state: DecoderState, memory: Memory) -> tuple[Decoded, DecoderState]:
+        """Read one token ``(batch,)`` and say what comes next; the time axis has length 1."""
+        return self._decode(token.unsqueeze(1), state, memory)
+
+    def unroll(self, answer: Tensor, memory: Memory) -> Decoded:
+        """Teacher forcing: position ``t`` predicts token ``t`` of ``answer (batch, time)``."""
+        start = torch.full_like(answer[:, :1], BOS)
+        decoded, _ = self._decode(torch.cat((start, answer[:, :-1]), dim=1), self.start(memory), memory)
+        return decoded
+
+    def _decode(self, tokens: Tensor, state: DecoderState, memory: Memory) -> tuple[Decoded, DecoderState]:
+        """Run the decoder over input ``tokens (batch, time)``."""
+        embedded = self.embedding(tokens)
+        h, (last_h, last_c) = self.decoder(embedded, (state.h.unsqueeze(0), state.c.unsqueeze(0)))
+        run = copied_runs(tokens, memory.source, state.run)
+        scores = self.attention(h, memory.keys) + (memory.source == PAD).unsqueeze(1) * MASKED
+        gains = nn.functional.pad(self.run_gain(h), (1, 0))  # no gain for a run of length 0
+        scores = scores + gains.gather(2, run)
+        weights = torch.softmax(scores, dim=2)
+        context = torch.bmm(weights, memory.values)
+        features = torch.tanh(self.combine(torch.cat((h, context), dim=2)))
+        source = memory.source.unsqueeze(1).expand(-1, tokens.shape[1], -1)
+        return Decoded(features, embedded, weights, source), DecoderState(last_h[0], last_c[0], run[:, -1])
+
+    def log_probabilities(self, decoded: Decoded) -> Tensor:
+        """Log-probability of every next token, generated or copied, ``(..., vocabulary)``."""
+        logits = nn.functional.linear(self.output(decoded.features), self.embedding.weight, self.output_bias)
+        if not self.config.copy:
+            return logits.log_softmax(dim=-1)
+        generate = torch.sigmoid(self.generate_gate(torch.cat((decoded.features, decoded.embedded), dim=-1)))
+        mixed = generate * logits.softmax(dim=-1)
+        mixed = mixed.scatter_add(-1, decoded.source, (1 - generate) * decoded.attention)
+        return mixed.clamp(min=SMALLEST).log()
+
+
+def copied_runs(tokens: Tensor, source: Tensor, before: Tensor) -> Tensor:
+    """Lengths of the runs that answer and source share, ``(batch, time, source)``.
+
+    ``run[t, s] = 0`` if the token at ``t`` differs from the source token before ``s``, else
+    ``1 + run[t-1, s-1]``, at most `LONGEST_RUN`.
+
+    Args:
+        tokens: Tokens read, ``(batch, time)``.
+        source: Source ids, ``(batch, source)``.
+        before: The runs one token earlier, ``(batch, source)``.
+    """
+    same = tokens.unsqueeze(2) == nn.functional.pad(source[:, :-1], (1, 0), value=PAD).unsqueeze(1)
+    runs = []
+    for equal in same.unbind(1):
+        before = equal * (nn.functional.pad(before[:, :-1], (1, 0)) + 1).clamp(max=LONGEST_RUN)
+        runs.append(before)
+    return torch.stack(runs, dim=1)

@@ -1,0 +1,92 @@
+"""The decoder's state between the steps of a rollout: one LSTM step a token instead of one prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from policies.language_model import Decoded, DecoderState, LSTMAttentionLM, Memory
+from qa_env.vocabulary import BOS, PAD
+
+ReadMemory = Callable[[Tensor, bool], Memory]
+"""``(rows (n,), fresh) -> Memory`` of some lanes; `fresh`: the observation's memory is up to date."""
+
+
+class RolloutCache:
+    """Decoder states of lanes whose answers grow by one token a call; only ever an optimisation.
+
+    A lane's state is used if the observation shows exactly the question and the answer that the state
+    was made for, and if no weight has changed since. Everything else is computed anew, so the result
+    equals the prefix pass for any sequence of observations.
+    """
+
+    def __init__(self, lm: LSTMAttentionLM) -> None:
+        self.lm = lm
+        self.version: tuple[int, ...] = ()
+
+    @torch.no_grad()
+    def decode(self, source: Tensor, answer: Tensor, read_memory: ReadMemory) -> Decoded:
+        """The next token's `Decoded` of every lane, ``(lanes, 1, ...)``.
+
+        Args:
+            source: Source ids, ``(lanes, source)``.
+            answer: Answers so far, ``(lanes, max_answer)``.
+            read_memory: Gives the memory of lanes that show a new question.
+        """
+        # In-place changes by an optimizer or a load raise a tensor's version counter.
+        version = tuple(parameter._version for parameter in self.lm.parameters())
+        if version != self.version or source.shape != self.source.shape:
+            new = torch.ones(len(source), dtype=torch.bool, device=source.device)
+            self._allocate(source, answer)
+            fresh = False
+        else:
+            new = (source != self.source).any(1) | (answer != self.answer).any(1)
+            fresh = True
+        self.version = version
+        rows = new.nonzero().squeeze(1)
+        if len(rows):
+            self._begin(rows, source, answer, read_memory(rows, fresh))
+        longest = max(int((self.source != PAD).sum(1).max()), 1)
+        memory = Memory(self.source[:, :longest], self.values[:, :longest], self.keys[:, :longest])
+        decoded, self.state = self.lm.step(self.token, self.state, memory)
+        return decoded
+
+    def append(self, tokens: Tensor) -> None:
+        """Note the tokens ``(lanes,)`` chosen after `decode`; the environment will append them too."""
+        lengths = (self.answer != PAD).sum(1, keepdim=True).clamp(max=self.answer.shape[1] - 1)
+        self.answer = self.answer.scatter(1, lengths, tokens.unsqueeze(1))
+        self.token = tokens
+
+    def _allocate(self, source: Tensor, answer: Tensor) -> None:
+        lanes, length = source.shape
+        sizes = self.lm.config
+        like = self.lm.output_bias
+        self.source, self.answer = source.clone(), answer.clone()
+        self.values = like.new_zeros(lanes, length, 2 * sizes.encoder_hidden)
+        self.keys = like.new_zeros(lanes, length, sizes.hidden)
+        zeros = like.new_zeros(lanes, sizes.hidden)
+        self.state = DecoderState(zeros, zeros, torch.zeros_like(source))
+        self.token = torch.full((lanes,), BOS, device=source.device)
+
+    def _begin(self, rows: Tensor, source: Tensor, answer: Tensor, memory: Memory) -> None:
+        """Take in lanes with a question or an answer that the cache does not know."""
+        self.source[rows], self.answer = source[rows], self.answer.index_copy(0, rows, answer[rows])
+        width = memory.source.shape[1]
+        self.values[rows, :width], self.keys[rows, :width] = memory.values, memory.keys
+        state, token = self._read_prefix(answer[rows], memory)
+        self.state = DecoderState(*(old.index_copy(0, rows, s) for old, s in zip(self.state, state, strict=True)))
+        self.token = self.token.index_copy(0, rows, token)
+
+    def _read_prefix(self, answer: Tensor, memory: Memory) -> tuple[DecoderState, Tensor]:
+        """The decoder's state before the last token of each answer, and that token (BOS if empty)."""
+        state = self.lm.start(memory)
+        token = torch.full_like(answer[:, 0], BOS)
+        lengths = (answer != PAD).sum(1)
+        for time in range(int(lengths.max())):
+            _, after = self.lm.step(token, state, memory)
+            longer = (lengths > time).unsqueeze(1)
+            state = DecoderState(*(torch.where(longer, b, a) for a, b in zip(state, after, strict=True)))
+            token = torch.where(longer.squeeze(1), answer[:, time], token)
+        return state, token

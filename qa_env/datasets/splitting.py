@@ -1,0 +1,97 @@
+"""Splits a list of questions by passage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qa_env.datasets.example import QADataset, QAExample
+from qa_env.errors import QAError
+
+
+def split_dataset(
+    examples: Sequence[QAExample], *, labelled: int, validation: float = 0.1, test: float = 0.2, seed: int
+) -> QADataset:
+    """Splits examples by passage.
+
+    All questions with answers that share a context lie in one split (without a context: those with the
+    same text). Test and validation are filled first, by whole passages, until they have their share of the
+    questions with answers; then exactly ``labelled`` questions are taken; the rest is unlabelled. Where the
+    last labelled passage has more questions than are needed, the surplus is left out.
+
+    Questions without answers are unlabelled, unless their passage lies in validation or test; then they are
+    left out. So are questions with the metadata ``unanswerable: True``.
+
+    Args:
+        examples: What ``load_examples`` gave.
+        labelled: How many questions supervised training gets.
+        validation: The share of the questions with answers for validation.
+        test: The share of the questions with answers for the test.
+        seed: The same seed gives the same splits.
+
+    Returns:
+        The splits, and as collection the distinct contexts.
+
+    Raises:
+        QAError: A number is out of range, no question has an answer, or there are too few.
+    """
+    _check_shares(labelled, validation, test)
+    usable = [example for example in examples if example.metadata.get("unanswerable") is not True]
+    passages: dict[tuple[bool, str], list[QAExample]] = {}
+    for example in usable:
+        if example.answers:
+            passages.setdefault(_passage(example), []).append(example)
+    answered = sum(len(group) for group in passages.values())
+    if not answered:
+        raise QAError(
+            f"no labelled question: expected at least one of the {len(examples)} questions to have answers, "
+            "got none; write answers for some of them"
+        )
+    order = list(passages.values())
+    shuffled = [order[index] for index in np.random.default_rng(seed).permutation(len(order))]
+    in_test = _take(shuffled, round(test * answered))
+    in_validation = _take(shuffled, round(validation * answered))
+    in_labelled = _take(shuffled, labelled)[:labelled]
+    for split, found, wanted in (
+        ("test", len(in_test), 1 if test else 0),
+        ("validation", len(in_validation), 1 if validation else 0),
+        ("labelled", len(in_labelled), labelled),
+    ):
+        if found < wanted:
+            raise QAError(
+                f"too few questions with answers: expected {wanted} or more for the {split} split, "
+                f"got {found} ({answered} in all, in {len(order)} passages); add some or ask for less"
+            )
+    evaluated = {_passage(example) for example in (*in_test, *in_validation)}
+    unanswered = [example for example in usable if not example.answers and _passage(example) not in evaluated]
+    return QADataset(
+        labelled=tuple(in_labelled),
+        unlabelled=(*(example for group in shuffled for example in group), *unanswered),
+        validation=tuple(in_validation),
+        test=tuple(in_test),
+        collection=tuple(dict.fromkeys(example.context for example in examples if example.context)),
+    )
+
+
+def _passage(example: QAExample) -> tuple[bool, str]:
+    """What keeps questions together; the first part tells a context from a question of the same text."""
+    return (False, example.question) if example.context is None else (True, example.context)
+
+
+def _take(passages: list[list[QAExample]], count: int) -> list[QAExample]:
+    """Takes whole passages off the list until there are ``count`` questions or none is left."""
+    taken: list[QAExample] = []
+    while passages and len(taken) < count:
+        taken.extend(passages.pop())
+    return taken
+
+
+def _check_shares(labelled: int, validation: float, test: float) -> None:
+    if labelled < 1:
+        raise QAError(f"expected labelled to be 1 or more, got {labelled}; supervised training needs some")
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise QAError(
+            f"expected validation and test to be shares from 0 to 1 with a sum below 1, got {validation} "
+            f"and {test}; try 0.1 and 0.2"
+        )

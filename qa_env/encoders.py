@@ -1,0 +1,183 @@
+"""What turns a question (and its context) into the encoder's outputs that the environment shows.
+
+The environment needs only the `Encoder` protocol. `LSTMEncoder` is the one in this package: the
+language model of `policies` owns one, and a small trained one ships as the environment's default.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from qa_env.errors import QAError
+from qa_env.vocabulary import PAD, SEP
+
+ASSETS = Path(__file__).parent / "assets"
+"""The default encoder and its vocabulary."""
+
+
+LONGEST_PHRASE = 4
+"""Shared phrases of this length and longer are the same to the features."""
+FEATURES = 2 + LONGEST_PHRASE
+
+
+class Encoder(Protocol):
+    """Source ids in, one vector a source token out.
+
+    Attributes:
+        width: Size of a vector.
+    """
+
+    width: int
+
+    def encode(self, source: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Encode a batch.
+
+        Args:
+            source: ``question SEP context`` ids, PAD behind, shape ``(batch, source)``.
+
+        Returns:
+            The outputs, zero where PAD stands, shape ``(batch, source, width)``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of an `LSTMEncoder`."""
+
+    vocabulary: int = 2048
+    embedding: int = 128
+    hidden: int = 128
+    """Per direction: an output has twice this width."""
+    features: bool = True
+    """Tell each source token its segment and whether it stands in the question too."""
+
+
+class LSTMEncoder(nn.Module):
+    """Embedding, source-token features and a bidirectional LSTM.
+
+    The features (Chen et al. 2017, "Reading Wikipedia to Answer Open-Domain Questions", section 3.2)
+    are embedded and added to the token's embedding: which segment the token is in (question or
+    context) and, for the context, whether it occurs in the question and in how long a shared phrase.
+    They are computed from the ids, so the observation needs no more than the ids.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = 2 * config.hidden
+        self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=PAD)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        with torch.no_grad():
+            self.embedding.weight[PAD].zero_()
+        if config.features:
+            self.feature_embedding = nn.Linear(FEATURES, config.embedding, bias=False)
+        # Two one-directional LSTMs over the left-aligned source, the second over each row's reversed
+        # tokens: padding stays at the end in both, so an output does not depend on the batch's padding.
+        self.forward_lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
+        self.backward_lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Encode ids of shape ``(batch, source)`` to outputs of shape ``(batch, source, width)``."""
+        mask = source != PAD
+        longest = max(int(mask.sum(1).max()), 1)  # the columns behind it are padding in every row
+        ids, valid = source[:, :longest], mask[:, :longest]
+        embedded = self.embedding(ids)
+        if self.config.features:
+            embedded = embedded + self.feature_embedding(source_features(ids))
+        flip = reversal(valid)
+        ahead, _ = self.forward_lstm(embedded)
+        backwards, _ = self.backward_lstm(take_rows(embedded, flip))
+        outputs = torch.cat((ahead, take_rows(backwards, flip)), dim=2) * valid.unsqueeze(2)
+        return nn.functional.pad(outputs, (0, 0, 0, source.shape[1] - longest))
+
+    @torch.no_grad()
+    def encode(self, source: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The `Encoder` protocol: NumPy in and out, no gradient."""
+        ids = torch.as_tensor(source, device=self.embedding.weight.device)
+        outputs: NDArray[np.float32] = self(ids).cpu().numpy()
+        return outputs
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and sizes to a safetensors file."""
+        metadata = {"encoder_config": json.dumps(asdict(self.config))}
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, str(path), metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LSTMEncoder:
+        """Read an encoder that `save` wrote, frozen; loading runs no code from the file.
+
+        Raises:
+            QAError: If there is no such file or it holds no encoder.
+        """
+        if not Path(path).is_file():
+            raise QAError(f"no encoder file {path}")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                config = EncoderConfig(**json.loads(file.metadata()["encoder_config"]))
+            encoder = cls(config)
+            encoder.load_state_dict(load_file(str(path)))
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise QAError(f"{path} is no encoder file: {str(error):.100}") from None
+        return encoder.requires_grad_(False).eval()
+
+
+def source_features(source: Tensor) -> Tensor:
+    """Features of every source token, shape ``(batch, source, FEATURES)``, from ids ``(batch, source)``.
+
+    In the question; in the context; and for a context token that stands in the question too, how long
+    the phrase around it is that the two share: one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more.
+    """
+    in_context = ((source == SEP).cumsum(1) > 0) & (source != PAD)
+    in_question = ~in_context & (source != PAD)
+    width = max(int(in_question.sum(1).max()), 1)
+    question = torch.where(in_question, source, PAD)[:, :width]
+    same = ((source.unsqueeze(2) == question.unsqueeze(1)) & in_context.unsqueeze(2)).to(torch.uint8)
+    before, behind = same, same  # (batch, source, question): shared tokens up to and from this pair
+    for _ in range(LONGEST_PHRASE - 1):
+        before = same * (1 + nn.functional.pad(before[:, :-1, :-1], (1, 0, 1, 0)))
+        behind = same * (1 + nn.functional.pad(behind[:, 1:, 1:], (0, 1, 0, 1)))
+    phrase = ((before + behind).amax(2).long() - 1).clamp(0, LONGEST_PHRASE)
+    shared = nn.functional.one_hot(phrase, LONGEST_PHRASE + 1)[:, :, 1:]
+    return torch.cat((in_question.unsqueeze(2), in_context.unsqueeze(2), shared), dim=2).float()
+
+
+def reversal(valid: Tensor) -> Tensor:
+    """Index that reverses the first ``n`` columns of each row and leaves its padding in place.
+
+    `valid`, shape ``(batch, source)``, is true in the first ``n`` columns. Its own inverse.
+    """
+    position = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
+    return torch.where(valid, valid.sum(1, keepdim=True) - 1 - position, position)
+
+
+def take_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Pick ``values[b, index[b, s]]``: shapes ``(batch, source, width)`` and ``(batch, source)``."""
+    return values.gather(1, index.unsqueeze(2).expand_as(values))
+
+
+def encode_sources(
+    questions: list[list[int]], contexts: list[list[int] | None], max_source: int
+) -> tuple[NDArray[np.int64], int]:
+    """Lay out ``question SEP context`` rows of at most `max_source` ids.
+
+    Returns:
+        The ids, PAD behind, shape ``(examples, max_source)``, and the number of rows that were cut.
+    """
+    rows = np.full((len(questions), max_source), PAD, dtype=np.int64)
+    cut = 0
+    for row, question, context in zip(rows, questions, contexts, strict=True):
+        ids = question if context is None else [*question, SEP, *context]
+        cut += len(ids) > max_source
+        row[: min(len(ids), max_source)] = ids[:max_source]
+    return rows, cut

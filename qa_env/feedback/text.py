@@ -1,0 +1,156 @@
+"""Pure text metrics: how well an answer's words agree with the reference answers.
+
+Normalisation, exact match and token F1 follow SQuAD (Rajpurkar et al. 2016, "SQuAD: 100,000+
+Questions for Machine Comprehension of Text", EMNLP). What is different here, and why:
+
+* Unicode: text is NFKC-normalised and case-folded, and punctuation is what Unicode says it is, not
+  only the 32 ASCII signs. Accents stay: "Sao" is not "São".
+* Signs that are part of a value stay: "." and "," between digits ("6.94", "1,234"), a leading "."
+  (".jp"), "+" before digits ("+376", "UTC+5") and a leading "-" before digits ("-5").
+* Other punctuation becomes a blank; SQuAD deletes it, which would glue "Tokyo/Kyoto" to one word
+  and so hide a wrong value. Apostrophes are deleted as in SQuAD ("Sana'a" is "Sanaa"), and
+  so are the dots of abbreviations ("U.S." is "US").
+* Chinese and Japanese are written without blanks, so their words are single characters.
+* An answer without any word scores 0, even against a reference without words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from qa_env.datasets.example import QAExample
+
+ARTICLES = frozenset({"a", "an", "the"})
+
+# Apostrophes and the letters used as such (the ʻokina of "Nukuʻalofa"). They go before NFKC, which
+# would turn the acute accent sign into a blank and a combining mark.
+_APOSTROPHES = dict.fromkeys(map(ord, "'’‘ʼʻ′´`"), "")
+_MINUS = dict.fromkeys(map(ord, "‐‑−"), "-")
+_VALUE_SIGNS = frozenset(".,+-")
+_ABBREVIATION = re.compile(r"(?<![\w.])(?:[^\W\d]\.)+(?:[^\W\d](?!\w))?")
+_LOOSE_SIGN = re.compile(
+    r"(?P<keep>(?<=\d)[.,](?=\d)"  # inside a number
+    r"|(?<![\w.])\.(?=\w)"  # leading dot: an internet domain or ".5"
+    r"|(?<!\d)\+(?=\d)"  # a dialling code, an offset
+    r"|(?<![\w-])-(?=\.?\d))"  # a negative number
+    r"|[.,+-]"
+)
+_CJK = re.compile(
+    "([\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f])"
+)
+# Each turns signs that can glue two values together into a break; see `mentions`.
+_READINGS = ((re.compile(r"['’‘ʼʻ′´`,.]"), " "), (re.compile(r"[.+]"), r" \g<0>"))
+
+
+def _plain(char: str) -> str:
+    """Return one character, or a blank for punctuation, symbols and control characters."""
+    return char if char in _VALUE_SIGNS or unicodedata.category(char)[0] not in "PSZC" else " "
+
+
+def _split(text: str) -> list[str]:
+    """Return the case-folded words of `text`, articles included, CJK still in one piece."""
+    # Zero-width characters would let a word be written in two ways that look alike.
+    text = "".join(char for char in text.translate(_APOSTROPHES) if unicodedata.category(char) != "Cf")
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).translate(_MINUS)
+    text = "".join(map(_plain, text))
+    text = _ABBREVIATION.sub(lambda match: f" {match[0].replace('.', '')} ", text)
+    return _LOOSE_SIGN.sub(lambda match: match["keep"] or " ", text).split()
+
+
+@lru_cache(maxsize=1 << 14)
+def normalise(text: str) -> str:
+    """Return `text` in lower case, without punctuation and articles, blanks squeezed.
+
+    SQuAD's normalisation (Rajpurkar et al. 2016) with the changes listed at the top of this module.
+    A text of nothing but articles keeps them, so that "A" and "The" stay different answers.
+    """
+    words = _split(text)
+    return " ".join([word for word in words if word not in ARTICLES] or words)
+
+
+def tokens(text: str) -> list[str]:
+    """Return the words of the normalised `text` (no articles); each CJK character is a word."""
+    return _CJK.sub(r" \1 ", normalise(text)).split()
+
+
+def words(text: str) -> list[str]:
+    """Return the words of `text` as written, articles included: what length is counted in."""
+    return _CJK.sub(r" \1 ", " ".join(_split(text))).split()
+
+
+def exact_match(answer: str, references: Iterable[str]) -> float:
+    """Return 1.0 if the normalised answer equals any normalised reference, else 0.0.
+
+    Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
+    """
+    normal = normalise(answer)
+    return float(bool(normal) and any(normal == normalise(reference) for reference in references))
+
+
+def token_f1(answer: str, references: Iterable[str]) -> float:
+    """Return the F1 of the answer's and a reference's words as multisets, the best over references.
+
+    Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
+    """
+    return max((_f1(tokens(answer), tokens(reference)) for reference in references), default=0.0)
+
+
+def _f1(answer: Sequence[str], reference: Sequence[str]) -> float:
+    overlap = (Counter(answer) & Counter(reference)).total()
+    return 2.0 * overlap / (len(answer) + len(reference)) if overlap else 0.0
+
+
+def contains_value(answer: str, value: str) -> bool:
+    """Return whether the normalised value's words stand contiguously in the normalised answer.
+
+    A value without words stands nowhere. "Tokyo" stands in "Tokyo's harbour".
+    """
+    return any(_stands_in(value, reading) for reading in (answer, re.sub(r"['’]s\b", " ", answer)))
+
+
+def mentions(answer: str, value: str) -> bool:
+    """Return whether `value` stands in `answer` on a reading that lets nothing hide it.
+
+    Like `contains_value`, but "81,82", "Kyoto'Osaka", ".jp.kr" and "+376+81" also count as two
+    values each: otherwise a policy could list every candidate, glued by such signs.
+    """
+    readings = (answer, *(sign.sub(gap, answer) for sign, gap in _READINGS))
+    return any(_stands_in(value, reading) for reading in readings)
+
+
+def _stands_in(value: str, text: str) -> bool:
+    sought = " ".join(tokens(value))
+    return bool(sought) and f" {sought} " in f" {' '.join(tokens(text))} "
+
+
+def value_accuracy(example: QAExample, answer: str) -> float:
+    """Return 1.0 if the right value stands in the answer and no distractor does, else 0.0.
+
+    The right value is ``example.metadata["value"]``, else any of the reference answers. Listing all
+    the candidates earns nothing, since ``metadata["distractors"]`` are among them; a distractor is
+    ignored where a right answer may well say it: it is part of the value or of a reference, or the
+    question itself mentions it. The question, repeated word for word, is not part of the answer
+    ("What is the capital of Luxembourg?" names the right value).
+    """
+    value = example.metadata.get("value")
+    rights = example.answers if value is None else (str(value),)
+    said = _without_question(answer, example.question)
+    if not any(contains_value(said, right) for right in rights):
+        return 0.0
+    allowed = (*rights, *example.answers, example.question)
+    for distractor in map(str, example.metadata.get("distractors", ())):
+        if mentions(said, distractor) and not any(mentions(text, distractor) for text in allowed):
+            return 0.0
+    return 1.0
+
+
+def _without_question(answer: str, question: str) -> str:
+    """Return `answer` unchanged, or its words less the question's where it repeats the question."""
+    asked = f" {' '.join(tokens(question))} "
+    said = f" {' '.join(tokens(answer))} "
+    return said.replace(asked, " ") if asked.strip() and asked in said else answer

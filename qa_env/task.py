@@ -1,0 +1,163 @@
+"""What single and vector environment share: questions as arrays, spaces, and the grading of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from qa_env.answers import IntArray
+from qa_env.datasets import FactsConfig, QAExample, load_examples, make_facts
+from qa_env.encoders import ASSETS, Encoder, LSTMEncoder, encode_sources
+from qa_env.errors import QAError
+from qa_env.feedback import as_feedback, load_object, score_checked
+from qa_env.feedback.base import Feedback, FloatArray
+from qa_env.feedback.text import exact_match
+from qa_env.vocabulary import EOS, FORBIDDEN, PAD, Vocabulary
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Finished answers with their feedback; every array has shape ``(batch,)``."""
+
+    reward: FloatArray
+    components: dict[str, FloatArray]
+    questions: list[str]
+    answers: list[str]
+    exact: NDArray[np.bool_]
+
+
+class QATask:
+    """The immutable part of the MDP: examples, vocabulary, encoder, feedback and limits.
+
+    Args:
+        data: ``"facts"`` (the built-in questions), a path to a data file, ``"module:attr"`` naming a
+            function that returns examples, or the examples themselves.
+        vocabulary: A `Vocabulary`, a path to a saved one, or None for the one in the package.
+        encoder: ``"default"`` (the small trained one in the package, which goes with the package's
+            vocabulary), any `Encoder`, or None: observations hold token ids only.
+        feedback: A `Feedback`, a function ``(examples, answers) -> rewards (batch,)``, a built-in name
+            or ``"module:attr"``.
+        max_source: Longest ``question SEP context`` in tokens; longer ones are cut at the end.
+        max_answer: Longest answer in tokens, EOS included.
+
+    Raises:
+        QAError: If the data is empty or malformed, or the parts do not fit each other.
+    """
+
+    def __init__(
+        self,
+        data: str | Path | Sequence[QAExample] = "facts",
+        vocabulary: Vocabulary | str | Path | None = None,
+        encoder: Encoder | str | None = "default",
+        feedback: Feedback | Callable[..., Any] | str = "f1",
+        max_source: int = 96,
+        max_answer: int = 24,
+    ) -> None:
+        if max_source < 1 or max_answer < 1:
+            raise QAError(f"max_source and max_answer must be positive, got {max_source} and {max_answer}")
+        self.examples = load_data(data)
+        self.vocabulary = load_vocabulary(vocabulary)
+        self.encoder = load_encoder(encoder, len(self.vocabulary))
+        self.feedback = as_feedback(feedback)
+        self.max_answer = max_answer
+        self.sources, self.cut_sources = encode_examples(self.examples, self.vocabulary, max_source)
+
+    @property
+    def observation_space(self) -> spaces.Dict:
+        """One observation: ``source`` and ``answer`` ids, and ``memory`` if there is an encoder."""
+        top = len(self.vocabulary) - 1
+        length = self.sources.shape[1]
+        parts: dict[str, spaces.Space[Any]] = {
+            "source": spaces.Box(0, top, (length,), np.int64),
+            "answer": spaces.Box(0, top, (self.max_answer,), np.int64),
+        }
+        if self.encoder is not None:
+            parts["memory"] = spaces.Box(-np.inf, np.inf, (length, self.encoder.width), np.float32)
+        return spaces.Dict(parts)
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        """A token of the vocabulary."""
+        return spaces.Discrete(len(self.vocabulary))
+
+    def action_mask(self) -> NDArray[np.bool_]:
+        """Which tokens may stand in an answer, shape ``(vocabulary,)``."""
+        mask = np.ones(len(self.vocabulary), dtype=np.bool_)
+        mask[list(FORBIDDEN)] = False
+        return mask
+
+    def text(self, tokens: IntArray) -> str:
+        """The text of an answer's ids, shape ``(time,)``, up to EOS."""
+        return self.vocabulary.decode(tokens[(tokens != PAD) & (tokens != EOS)])
+
+    def grade(self, indices: IntArray, tokens: IntArray, rngs: Sequence[np.random.Generator]) -> Graded:
+        """Ask for feedback on finished answers, all in one batch.
+
+        Args:
+            indices: Which examples were answered, shape ``(batch,)``.
+            tokens: Their answers' ids, shape ``(batch, max_answer)``.
+            rngs: The lanes' random generators, length ``batch``.
+        """
+        examples = [self.examples[i] for i in indices]
+        answers = [self.text(row) for row in tokens]
+        score = score_checked(self.feedback, examples, answers, rngs)
+        exact = [exact_match(a, e.answers) > 0 for a, e in zip(answers, examples, strict=True)]
+        questions = [e.question for e in examples]
+        return Graded(score.reward, dict(score.components), questions, answers, np.array(exact, dtype=np.bool_))
+
+
+def encode_examples(
+    examples: Sequence[QAExample], vocabulary: Vocabulary, max_source: int
+) -> tuple[IntArray, int]:
+    """Source ids of the examples, ``(examples, max_source)``, and how many had to be cut."""
+    questions = vocabulary.encode_batch([e.question for e in examples])
+    contexts = vocabulary.encode_batch([e.context or "" for e in examples])
+    kept = [ids if e.context is not None else None for ids, e in zip(contexts, examples, strict=True)]
+    return encode_sources(questions, kept, max_source)
+
+
+def load_data(data: str | Path | Sequence[QAExample]) -> tuple[QAExample, ...]:
+    """The examples that `data` names; see `QATask`."""
+    if isinstance(data, str) and data == "facts":
+        return make_facts(FactsConfig()).unlabelled
+    if isinstance(data, str) and ":" in data and not Path(data).exists():
+        return _checked(load_object(data)(), data)
+    if isinstance(data, (str, Path)):
+        return tuple(load_examples(data))
+    return _checked(data, "data")
+
+
+def _checked(examples: Any, name: str) -> tuple[QAExample, ...]:
+    """`examples` as a tuple, or a QAError that says what was given instead."""
+    items = tuple(examples) if isinstance(examples, Sequence) else ()
+    if not items or not all(isinstance(item, QAExample) for item in items):
+        raise QAError(f"{name} must be a non-empty sequence of QAExample, got {type(examples).__name__}")
+    return items
+
+
+def load_vocabulary(vocabulary: Vocabulary | str | Path | None) -> Vocabulary:
+    """The vocabulary itself, read from a path, or the package's own."""
+    if isinstance(vocabulary, Vocabulary):
+        return vocabulary
+    return Vocabulary.load(vocabulary or ASSETS / "vocabulary.json")
+
+
+def load_encoder(encoder: Encoder | str | None, vocabulary_size: int) -> Encoder | None:
+    """The encoder itself, or the package's own for ``"default"``, if it fits the vocabulary."""
+    if encoder != "default":
+        if isinstance(encoder, str):
+            raise QAError(f"encoder must be 'default', None or an Encoder object; got '{encoder}'")
+        return encoder
+    default = LSTMEncoder.load(ASSETS / "encoder.safetensors")
+    if default.config.vocabulary != vocabulary_size:
+        raise QAError(
+            f"the default encoder reads a vocabulary of {default.config.vocabulary} tokens, this one has "
+            f"{vocabulary_size}: leave out vocabulary=, or pass an encoder of your own or encoder=None"
+        )
+    return default

@@ -1,0 +1,168 @@
+"""The natively batched environment: many answers at once, one array operation a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from qa_env.answers import Answers, BoolArray, IntArray
+from qa_env.errors import QAError
+from qa_env.task import Graded, QATask
+
+Observation = dict[str, NDArray[Any]]
+
+
+class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
+    """`num_envs` questions answered side by side, each lane equal to a `QAEnv` of its own seed.
+
+    Autoreset is SAME_STEP: the step that finishes an answer returns the next question's observation,
+    and ``info["final_obs"]``, ``info["final_info"]`` hold the end of the finished one.
+
+    The arrays of an observation are new at every step, except ``memory``: it is the same object until
+    an answer ends, because a copy a step would cost more than the step.
+
+    Args:
+        num_envs: Lanes.
+        render_mode: None or ``"ansi"``.
+        **task: The arguments of `QATask`.
+    """
+
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **task: Any) -> None:
+        self.metadata = {"render_modes": ["ansi"], "render_fps": 4, "autoreset_mode": AutoresetMode.SAME_STEP}
+        if num_envs < 1:
+            raise QAError(f"num_envs must be at least 1, got {num_envs}")
+        check_render_mode(render_mode)
+        self.task = QATask(**task)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.single_observation_space = self.task.observation_space
+        self.single_action_space = self.task.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.answers = Answers(num_envs, self.task.max_answer)
+        self.indices: IntArray = np.zeros(num_envs, dtype=np.int64)
+        self._memory: NDArray[np.float32] | None = None
+        self._rngs = [np.random.default_rng() for _ in range(num_envs)]
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Ask a new question in every lane.
+
+        Args:
+            seed: Seed of lane 0; lane i gets ``seed + i``. A list seeds each lane.
+            options: ``{"index": ids (num_envs,)}`` asks these examples instead of drawing at random.
+        """
+        if seed is not None:
+            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+            for lane, lane_seed in enumerate(seeds):
+                if lane_seed is not None:
+                    self._rngs[lane] = np.random.default_rng(lane_seed)
+        everything = np.ones(self.num_envs, dtype=np.bool_)
+        self._ask(everything, None if options is None else options.get("index"))
+        return self._observe(), {}
+
+    def step(
+        self, actions: IntArray
+    ) -> tuple[Observation, NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]:
+        """Append one token to every answer; grade the finished ones and ask the next questions."""
+        done = self.answers.append(np.asarray(actions, dtype=np.int64))
+        rewards = np.zeros(self.num_envs, dtype=np.float64)
+        info: dict[str, Any] = {}
+        if done.any():
+            lanes = np.flatnonzero(done)
+            graded = self.task.grade(
+                self.indices[lanes], self.answers.tokens[lanes], [self._rngs[i] for i in lanes]
+            )
+            rewards[lanes] = graded.reward
+            info = self._final(lanes, done, graded)
+            self._ask(done, None)
+        return self._observe(), rewards, done, np.zeros(self.num_envs, dtype=np.bool_), info
+
+    def action_masks(self) -> BoolArray:
+        """Which tokens each lane may choose, shape ``(num_envs, vocabulary)``."""
+        return np.tile(self.task.action_mask(), (self.num_envs, 1))
+
+    def render(self) -> tuple[str, ...] | None:
+        """The question and answer of each lane as text, if ``render_mode="ansi"``."""
+        if self.render_mode is None:
+            return None
+        return tuple(
+            render_text(self.task, index, tokens)
+            for index, tokens in zip(self.indices, self.answers.tokens, strict=True)
+        )
+
+    def _ask(self, lanes: BoolArray, index: Any) -> None:
+        """Draw new examples in `lanes`, encode them once, and empty their answers."""
+        if index is None:
+            chosen = [int(self._rngs[i].integers(len(self.task.examples))) for i in np.flatnonzero(lanes)]
+        else:
+            chosen = check_indices(index, int(lanes.sum()), len(self.task.examples))
+        self.indices[lanes] = chosen
+        self.answers.reset(lanes)
+        if self.task.encoder is not None:
+            encoded = self.task.encoder.encode(self.task.sources[self.indices[lanes]])
+            # A new array, since the one before was handed out and belongs to the caller.
+            self._memory = encoded if self._memory is None else self._memory.copy()
+            self._memory[lanes] = encoded
+
+    def _observe(self) -> Observation:
+        observation: Observation = {
+            "answer": self.answers.tokens.copy(),
+            "source": self.task.sources[self.indices],
+        }
+        if self._memory is not None:
+            observation["memory"] = self._memory
+        return {key: observation[key] for key in self.single_observation_space.keys()}
+
+    def _final(self, lanes: IntArray, done: BoolArray, graded: Graded) -> dict[str, Any]:
+        """The infos of the finished lanes, in Gymnasium's dict-of-arrays form."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        observation = self._observe()
+        for lane in lanes:
+            final_obs[lane] = {key: value[lane].copy() for key, value in observation.items()}
+        final_info: dict[str, Any] = {}
+        for row, lane in enumerate(lanes):
+            final_info = self._add_info(final_info, end_info(graded, row), int(lane))
+        return {"final_obs": final_obs, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
+
+
+def end_info(graded: Graded, row: int) -> dict[str, Any]:
+    """The info of one finished answer: texts, ``is_success`` (exact match), feedback by component."""
+    info: dict[str, Any] = {
+        "question": graded.questions[row],
+        "answer": graded.answers[row],
+        "is_success": bool(graded.exact[row]),
+    }
+    for name, values in graded.components.items():
+        info[f"feedback/{name}"] = float(values[row])
+    return info
+
+
+def render_text(task: QATask, index: int, tokens: IntArray) -> str:
+    """Question, context and the answer so far, as lines of text."""
+    example = task.examples[index]
+    lines = [f"Q: {example.question}", f"A: {task.text(tokens)}"]
+    return "\n".join(lines if example.context is None else [f"C: {example.context}", *lines])
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise TypeError for an unknown mode: Stable-Baselines3 then falls back to no rendering."""
+    if render_mode not in (None, "ansi"):
+        raise TypeError(f"render_mode must be None or 'ansi', got {render_mode!r}")
+
+
+def check_indices(index: Any, count: int, examples: int) -> IntArray:
+    """`index` as `count` ids of examples.
+
+    Raises:
+        QAError: If there are more or fewer, or one is not the id of an example.
+    """
+    chosen = np.atleast_1d(np.asarray(index, dtype=np.int64))
+    if chosen.shape != (count,) or (chosen < 0).any() or (chosen >= examples).any():
+        raise QAError(f"options['index'] must be {count} numbers from 0 to {examples - 1}, got {index!r:.80}")
+    return chosen

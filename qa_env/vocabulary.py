@@ -1,0 +1,112 @@
+"""Text to token ids and back: a byte-level BPE from the `tokenizers` library, fixed once made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from qa_env.errors import QAError
+
+PAD, BOS, EOS, SEP = range(4)
+"""Ids of the special tokens, the same in every vocabulary, so that networks can name them.
+
+PAD fills up arrays, BOS starts an answer, EOS ends it, SEP stands between question and context.
+"""
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<sep>")
+FORBIDDEN = (PAD, BOS, SEP)
+"""Tokens that never stand in an answer: every action mask excludes them."""
+
+# A word takes the blank before it along, so "Tokyo" in a question and in a passage is the same
+# token; digits are split off singly, because numbers are copied digit by digit; punctuation apart.
+_WORDS = Regex(r" ?\p{L}[\p{L}\p{M}'’]*| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
+
+
+class Vocabulary:
+    """A tokenizer with fixed ids for PAD, BOS, EOS and SEP.
+
+    Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): any Unicode text has an encoding and
+    there is no unknown token, so every answer can be spelled.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        for token_id, token in enumerate(SPECIAL_TOKENS):
+            if tokenizer.token_to_id(token) != token_id:
+                raise QAError(
+                    f"a vocabulary needs the special tokens {SPECIAL_TOKENS} as ids 0 to 3; "
+                    f"this tokenizer has {token!r} as {tokenizer.token_to_id(token)}"
+                )
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int = 2048) -> Vocabulary:
+        """Learn a vocabulary of at most `size` tokens from `texts`, deterministically.
+
+        Raises:
+            QAError: If `size` cannot hold the 256 bytes and the special tokens.
+        """
+        smallest = 256 + len(SPECIAL_TOKENS)
+        if size < smallest:
+            raise QAError(f"vocabulary size must be at least {smallest} (256 bytes + special tokens), got {size}")
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(_WORDS, behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocabulary:
+        """Read a vocabulary that `save` wrote.
+
+        Raises:
+            QAError: If there is no such file or it holds no tokenizer.
+        """
+        if not Path(path).is_file():
+            raise QAError(f"no vocabulary file {path}")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise QAError(f"{path} is no tokenizer file: {str(error):.100}") from None
+        return cls(tokenizer)
+
+    def save(self, path: str | Path) -> None:
+        """Write the vocabulary as JSON."""
+        self.tokenizer.save(str(path), pretty=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash that differs between vocabularies; a checkpoint keeps it."""
+        return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return int(self.tokenizer.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, without special tokens."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text.
+
+        A blank is put in front, so that a word has the same ids at the start and inside of a text.
+        """
+        batch = self.tokenizer.encode_batch([" " + text.strip() for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in batch]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; special tokens and a blank in front are left out."""
+        return str(self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
