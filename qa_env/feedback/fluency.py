@@ -21,7 +21,8 @@ from qa_env.vocabulary import BOS, EOS, PAD, Vocabulary
 EMBEDDING, HIDDEN, DROPOUT = 64, 128, 0.2
 BATCH, LEARNING_RATE = 64, 4e-3
 HELD_OUT = 10  # one text in so many is kept from training, to calibrate the score
-FULL_SCORE_PERCENTILE = 25.0
+FULL_SCORE_PERCENTILE = 10.0
+LARGEST_SURPRISE = 5.0  # nats a token, in the score
 SMALLEST_SPAN = 0.1  # nats a token; keeps the score finite if a tiny corpus separates nothing
 _IGNORE = -100  # cross_entropy's own mark for targets that do not count
 _FORMAT = "qa_env.fluency/1"
@@ -50,11 +51,11 @@ class FluencyModel:
     "Grammaticality, Acceptability, and Probability"), Kann et al. (2018, "Sentence-Level Fluency
     Evaluation: References Help, But Can Be Spared!").
 
-    The scale is set on texts that the model was not trained on: 0 is the mean of those texts with
-    their words shuffled, 1 is the 25th percentile of the texts as they are. Not their mean: how
-    likely an unseen sentence is depends mostly on how rare the names in it are, which is no matter
-    of wording, so three unseen sentences in four score a full 1. Shuffling keeps the names, so the
-    two ends of the scale are equally burdened by them.
+    How likely an unseen sentence is depends first of all on how rare the names in it are, which is
+    no matter of wording. Two things keep names from dominating the score. No token counts as more
+    surprising than 5 nats. And the scale, set on texts that the model was not trained on, is wide:
+    0 is the mean of those texts with their words shuffled (which keeps the names), 1 is the 10th
+    percentile of the texts as they are, so that nine unseen sentences in ten score a full 1.
     """
 
     def __init__(self, network: nn.Module, vocabulary: Vocabulary, zero: float, one: float) -> None:
@@ -91,23 +92,30 @@ class FluencyModel:
             network = _Network(len(vocabulary))
             _train(network, vocabulary.encode_batch(training), epochs, rng)
         model = cls(network, vocabulary, 0.0, 1.0)
-        model.zero = float(model.log_likelihood([_shuffled(text, rng) for text in held_out]).mean())
-        real = float(np.percentile(model.log_likelihood(held_out), FULL_SCORE_PERCENTILE))
+        model.zero = float(model._capped([_shuffled(text, rng) for text in held_out]).mean())
+        real = float(np.percentile(model._capped(held_out), FULL_SCORE_PERCENTILE))
         model.one = max(real, model.zero + SMALLEST_SPAN)
         return model
 
     def log_likelihood(self, texts: Sequence[str]) -> FloatArray:
         """Return the mean log-probability of a token, the end of the text included, ``(batch,)``."""
+        return self._mean(texts, float("inf"))
+
+    def _capped(self, texts: Sequence[str]) -> FloatArray:
+        """Return `log_likelihood` with no token more surprising than `LARGEST_SURPRISE`."""
+        return self._mean(texts, LARGEST_SURPRISE)
+
+    def _mean(self, texts: Sequence[str], cap: float) -> FloatArray:
         result = np.zeros(len(texts))
         with torch.no_grad():
             for rows, inputs, targets in _batches(self._vocabulary.encode_batch(texts)):
-                losses = _token_losses(self._network, inputs, targets).sum(dim=1)
+                losses = _token_losses(self._network, inputs, targets).clamp(max=cap).sum(dim=1)
                 result[rows] = -(losses / (targets != _IGNORE).sum(dim=1)).double().numpy()
         return result
 
     def score(self, texts: Sequence[str]) -> FloatArray:
         """Return the fluency in [0, 1], shape ``(batch,)``; an empty text scores 0."""
-        scaled = (self.log_likelihood(texts) - self.zero) / (self.one - self.zero)
+        scaled = (self._capped(texts) - self.zero) / (self.one - self.zero)
         written = np.array([bool(text.strip()) for text in texts], dtype=bool)
         return np.asarray(np.where(written, np.clip(scaled, 0.0, 1.0), 0.0), dtype=np.float64)
 
