@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 
 from agents.decoding import Limits
+from agents.renaming import Renaming
 from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
@@ -30,6 +31,8 @@ class WarmStartConfig:
     learning_rate: float = 2e-3
     patience: int = 4
     """Epochs without a better validation loss before it stops."""
+    renamed: float = 0.5
+    """Share of the examples in a minibatch whose names and numbers are spelled differently."""
     critic_rollouts: int = 2
     """Rollouts on which the value head is fitted before the first policy update."""
 
@@ -70,14 +73,29 @@ class Supervised:
             row[: len(answer)] = answer
         return cls(source, tokens, cut + fits.count(False))
 
-    def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
-        """Minibatches of whole answers and their tokens ``(rows,)``; shuffled if there is an `rng`."""
-        order = np.arange(len(self.source)) if rng is None else rng.permutation(len(self.source))
+    def batches(self, size: int) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
+        """All the examples in order, as minibatches of whole answers and their tokens ``(rows,)``."""
+        for start in range(0, len(self.source), size):
+            yield as_batch(self.source[start : start + size], self.tokens[start : start + size])
+
+    def shuffled(
+        self, size: int, renaming: Renaming, share: float, rng: np.random.Generator
+    ) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
+        """One epoch in random order; a `share` of the examples goes through the `renaming`."""
+        order = rng.permutation(len(self.source))
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            tokens = torch.as_tensor(self.tokens[rows])
-            answer, time = (tokens != PAD).nonzero(as_tuple=True)
-            yield AnswerBatch(torch.as_tensor(self.source[rows]), tokens, answer, time, None), tokens[answer, time]
+            source, tokens = self.source[rows], self.tokens[rows]
+            chosen = rng.random(len(rows)) < share
+            source[chosen], tokens[chosen] = renaming(source[chosen], tokens[chosen], rng)
+            yield as_batch(source, tokens)
+
+
+def as_batch(source: NDArray[np.int64], tokens: NDArray[np.int64]) -> tuple[AnswerBatch, torch.Tensor]:
+    """Whole answers ``(answers, time)`` to sources ``(answers, source)``, and their tokens ``(rows,)``."""
+    ids = torch.as_tensor(tokens)
+    answer, time = (ids != PAD).nonzero(as_tuple=True)
+    return AnswerBatch(torch.as_tensor(source), ids, answer, time, None), ids[answer, time]
 
 
 def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised) -> float:
@@ -94,6 +112,7 @@ def warm_start(
     policy: LMActorCriticPolicy,
     train: Supervised,
     validation: Supervised,
+    renaming: Renaming,
     config: WarmStartConfig,
     seed: int,
     report: Callable[[int, float, float], None] = lambda epoch, loss, validation_loss: None,
@@ -104,6 +123,7 @@ def warm_start(
         policy: Trained in place, encoder included unless it is frozen.
         train: The labelled questions.
         validation: Questions for early stopping.
+        renaming: The data augmentation.
         config: Settings.
         seed: Of the order of the minibatches.
         report: Called after each epoch with the training and validation losses (nats a token).
@@ -113,7 +133,7 @@ def warm_start(
     best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
     for epoch in range(config.epochs):
         losses = []
-        for batch, tokens in train.batches(config.batch_size, rng):
+        for batch, tokens in train.shuffled(config.batch_size, renaming, config.renamed, rng):
             _, log_prob, _ = policy.evaluate_actions(batch, tokens)
             loss = -log_prob.mean()
             optimizer.zero_grad()

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from qa_env.errors import QAError
@@ -44,12 +46,17 @@ class Vocabulary:
     def train(cls, texts: Iterable[str], size: int = 2048) -> Vocabulary:
         """Learn a vocabulary of at most `size` tokens from `texts`, deterministically.
 
+        Pieces are merged only if they stand together in about one text in two hundred: common words become
+        tokens, while the names in the training texts stay spelled in pieces, as unseen names will be. A
+        network that never met a name as one token has to learn how to copy it.
+
         Raises:
             QAError: If `size` cannot hold the 256 bytes and the special tokens.
         """
         smallest = 256 + len(SPECIAL_TOKENS)
         if size < smallest:
             raise QAError(f"vocabulary size must be at least {smallest} (256 bytes + special tokens), got {size}")
+        texts = list(texts)
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.NFC()
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -61,6 +68,7 @@ class Vocabulary:
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=size,
+            min_frequency=max(2, len(texts) // 200),
             special_tokens=list(SPECIAL_TOKENS),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
@@ -94,6 +102,26 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return int(self.tokenizer.get_vocab_size())
+
+    @property
+    def starts_word(self) -> NDArray[np.bool_]:
+        """Whether a token has a blank in front, shape ``(vocabulary,)``."""
+        return np.array([token.startswith("Ġ") for token in self._tokens], dtype=np.bool_)
+
+    @property
+    def is_digit(self) -> NDArray[np.bool_]:
+        """Whether a token is a digit, with or without a blank in front, shape ``(vocabulary,)``."""
+        return np.array([token.removeprefix("Ġ") in set("0123456789") for token in self._tokens], dtype=np.bool_)
+
+    @property
+    def is_word_piece(self) -> NDArray[np.bool_]:
+        """Whether a token is made of letters (or bytes of letters), shape ``(vocabulary,)``."""
+        pieces = [token.removeprefix("Ġ") for token in self._tokens]
+        return np.array([p != "" and all(c.isalpha() or ord(c) > 127 for c in p) for p in pieces], dtype=np.bool_)
+
+    @property
+    def _tokens(self) -> list[str]:
+        return [str(self.tokenizer.id_to_token(i)) for i in range(len(self))]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, without special tokens."""

@@ -61,7 +61,7 @@ class FunctionFeedback:
 
     def __init__(self, function: RewardFunction, name: str | None = None) -> None:
         self.function = function
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name: str = str(name or getattr(function, "__name__", type(function).__name__))
 
     def score(
         self, examples: Sequence[QAExample], answers: Sequence[str], rngs: Sequence[np.random.Generator]
