@@ -24,7 +24,8 @@ class RolloutCache:
 
     def __init__(self, lm: LSTMAttentionLM) -> None:
         self.lm = lm
-        self.version: tuple[int, ...] = ()
+        self.version: tuple[tuple[int, int], ...] = ()
+        self.weights: list[Tensor] = []
 
     @torch.no_grad()
     def decode(self, source: Tensor, answer: Tensor, read_memory: ReadMemory) -> Decoded:
@@ -35,8 +36,10 @@ class RolloutCache:
             answer: Answers so far, ``(lanes, max_answer)``.
             read_memory: Gives the memory of lanes that show a new question.
         """
-        # In-place changes by an optimizer or a load raise a tensor's version counter.
-        version = tuple(parameter._version for parameter in self.lm.parameters())
+        # In-place changes by an optimizer or a load raise a tensor's version counter. TRPO sets `.data` to
+        # new memory; the old is held on to here, so that it cannot be given out again.
+        weights = [parameter.detach() for parameter in self.lm.parameters()]
+        version = tuple((tensor._version, tensor.data_ptr()) for tensor in weights)
         if version != self.version or source.shape != self.source.shape:
             new = torch.ones(len(source), dtype=torch.bool, device=source.device)
             self._allocate(source, answer)
@@ -44,13 +47,15 @@ class RolloutCache:
         else:
             new = (source != self.source).any(1) | (answer != self.answer).any(1)
             fresh = True
-        self.version = version
+        self.version, self.weights = version, weights
         rows = new.nonzero().squeeze(1)
         if len(rows):
             self._begin(rows, source, answer, read_memory(rows, fresh))
         longest = max(int((self.source != PAD).sum(1).max()), 1)
         memory = Memory(self.source[:, :longest], self.values[:, :longest], self.keys[:, :longest])
-        decoded, self.state = self.lm.step(self.token, self.state, memory)
+        state = self.state._replace(run=self.state.run[:, :longest])
+        decoded, state = self.lm.step(self.token, state, memory)
+        self.state = state._replace(run=_widen(state.run, source.shape[1]))
         return decoded
 
     def append(self, tokens: Tensor) -> None:
@@ -76,6 +81,7 @@ class RolloutCache:
         width = memory.source.shape[1]
         self.values[rows, :width], self.keys[rows, :width] = memory.values, memory.keys
         state, token = self._read_prefix(answer[rows], memory)
+        state = state._replace(run=_widen(state.run, source.shape[1]))
         self.state = DecoderState(*(old.index_copy(0, rows, s) for old, s in zip(self.state, state, strict=True)))
         self.token = self.token.index_copy(0, rows, token)
 
@@ -90,3 +96,8 @@ class RolloutCache:
             state = DecoderState(*(torch.where(longer, b, a) for a, b in zip(state, after, strict=True)))
             token = torch.where(longer.squeeze(1), answer[:, time], token)
         return state, token
+
+
+def _widen(run: Tensor, width: int) -> Tensor:
+    """Runs over a source without its last padding, ``(rows, n)``, as runs over all of it, ``(rows, width)``."""
+    return torch.nn.functional.pad(run, (0, width - run.shape[1]))

@@ -40,6 +40,7 @@ class Vocabulary:
                     f"a vocabulary needs the special tokens {SPECIAL_TOKENS} as ids 0 to 3; "
                     f"this tokenizer has {token!r} as {tokenizer.token_to_id(token)}"
                 )
+        tokenizer.encode_special_tokens = True  # "<eos>" in somebody's text is text; not kept in the file
         self.tokenizer = tokenizer
 
     @classmethod

@@ -1,0 +1,120 @@
+"""What watches training: feedback logged by component, validation, backing off, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+
+from agents.buffers import AnswerRolloutBuffer
+from agents.config import RLConfig
+
+
+class FeedbackLog(BaseCallback):
+    """Logs each component of the feedback, the reward and the KL to the warm start.
+
+    Attributes:
+        episodes: Finished answers so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.episodes = 0
+
+    def _on_step(self) -> bool:
+        infos: list[dict[str, Any]] = self.locals["infos"]
+        for lane in np.flatnonzero(self.locals["dones"]):
+            self.episodes += 1
+            for key, value in infos[lane].items():
+                if key.startswith("feedback/"):
+                    self.logger.record_mean(key, value)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        buffer = self.locals["rollout_buffer"]
+        self.logger.record("rollout/episodes", self.episodes)
+        if isinstance(buffer, AnswerRolloutBuffer):
+            answers = max(float(buffer.episode_starts.sum()), 1.0)
+            self.logger.record("train/kl_reference", buffer.kl)
+            self.logger.record("rollout/entropy", float(-buffer.log_probs.mean()))
+            self.logger.record("rollout/reward", float(buffer.raw_rewards.sum()) / answers)
+            self.logger.record("train/kl_coef", buffer.kl_coef)
+
+
+class Validation(BaseCallback):
+    """Every few rollouts: the greedy answers' score on validation questions; keeps the best weights.
+
+    Backs off when training runs away: if the KL to the warm start exceeds ``max_kl`` or the score falls by
+    ``max_drop``, the best weights come back, the learning rate is halved and the KL penalty doubled.
+
+    Args:
+        score: Returns the validation metrics; the mean of accuracy and exact match is what counts.
+        config: Its ``eval_every``, ``max_kl`` and ``max_drop`` are used.
+        save_best: Called when the score is the best so far.
+        load_best: Brings the best weights back.
+        save_checkpoint: Called after every validation.
+
+    Attributes:
+        best: The best score so far.
+        history: The timesteps and metrics of every validation.
+        backed_off: How often training was taken back.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[], dict[str, float]],
+        config: RLConfig,
+        save_best: Callable[[], None],
+        load_best: Callable[[], None],
+        save_checkpoint: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.score, self.config = score, config
+        self.save_best, self.load_best, self.save_checkpoint = save_best, load_best, save_checkpoint
+        self.best = -np.inf
+        self.history: list[dict[str, float]] = []
+        self.backed_off = 0
+        self._rollouts = 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self._rollouts % self.config.eval_every == 0:
+            self.validate()
+        self._rollouts += 1
+
+    def _on_training_end(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Measure; keep or bring back the best weights; write a checkpoint."""
+        metrics = self.score()
+        self.history.append({"timesteps": float(self.num_timesteps), **metrics})
+        for name, value in metrics.items():
+            self.logger.record(f"eval/{name}", value)
+        self.logger.dump(self.num_timesteps)
+        score = (metrics["accuracy"] + metrics["exact_match"]) / 2
+        if score > self.best:
+            self.best = score
+            self.save_best()
+        elif score < self.best - self.config.max_drop or self._kl() > self.config.max_kl:
+            self._back_off()
+        self.save_checkpoint()
+
+    def _kl(self) -> float:
+        buffer = getattr(self.model, "rollout_buffer", None)
+        return buffer.kl if isinstance(buffer, AnswerRolloutBuffer) else 0.0
+
+    def _back_off(self) -> None:
+        self.load_best()
+        self.backed_off += 1
+        rate = self.model.lr_schedule(self.model._current_progress_remaining) / 2
+        self.model.lr_schedule = FloatSchedule(ConstantSchedule(rate))
+        buffer = getattr(self.model, "rollout_buffer", None)
+        if isinstance(buffer, AnswerRolloutBuffer):
+            buffer.kl_coef *= 2
+        self.logger.record("train/backed_off", self.backed_off)

@@ -1,0 +1,153 @@
+"""Every setting of a training run, as dataclasses; `train.py` makes a command line of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+
+from agents.decoding import Limits
+from agents.warm_start import WarmStartConfig
+from policies.language_model import LMConfig
+from qa_env.datasets import FactsConfig
+from qa_env.errors import QAError
+from qa_env.feedback import SimulatedUsersConfig
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How a data file of one's own is split; the built-in facts have their own splits."""
+
+    labelled: int = 100
+    """Questions whose reference answers the warm start may read."""
+    validation: float = 0.1
+    """Share of the questions for choosing the checkpoint."""
+    test: float = 0.2
+    """Share of the questions for the report."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RLConfig:
+    """Settings of reinforcement learning."""
+
+    algorithm: str = "ppo"
+    """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
+    timesteps: int = 400_000
+    """Tokens to write during training."""
+    n_envs: int = 64
+    """Questions answered side by side."""
+    n_steps: int = 48
+    """Tokens a lane writes between two updates."""
+    batch_size: int = 768
+    """Tokens a gradient step (whole answers of about this many)."""
+    n_epochs: int = 2
+    """Passes over a rollout."""
+    learning_rate: float = 3e-4
+    """At the start; it falls linearly to a tenth."""
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    vf_coef: float = 0.5
+    ent_coef: float = 0.0
+    kl_coef: float = 0.02
+    """Charge for each nat a token that the policy moves from the warm start."""
+    max_kl: float = 1.0
+    """Mean nats a token from the warm start at which training backs off."""
+    max_drop: float = 0.1
+    """Fall of the validation score below its best at which training backs off."""
+    eval_every: int = 12
+    """Rollouts between two validations."""
+    temperature: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run."""
+
+    data: str = "facts"
+    """"facts" (built in), a .jsonl, .csv or SQuAD .json file (or .gz of it), or module:attr."""
+    facts: FactsConfig = field(default_factory=FactsConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    limits: Limits = field(default_factory=Limits)
+    lm: LMConfig = field(default_factory=LMConfig)
+    encoder: Literal["trained", "frozen", "tokens"] = "trained"
+    """Who encodes during RL: the policy's own encoder in the environment, trained along; the same,
+    frozen after the warm start; or no encoder in the environment."""
+    feedback: str = "simulated"
+    """"simulated" (users who rate), a built-in reward (f1, exact_match, value, ...), or module:attr."""
+    users: SimulatedUsersConfig = field(default_factory=SimulatedUsersConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    rl: RLConfig = field(default_factory=RLConfig)
+    seed: int = 0
+    device: str = "cpu"
+    log_dir: str = "runs"
+    """Folder in which the run's own folder is made."""
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain nested dicts."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[Any], values: Mapping[str, Any], where: str = "") -> Any:
+    """Build a config dataclass from nested dicts.
+
+    Raises:
+        QAError: If there is an unknown field (the nearest name is suggested) or one of a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise QAError(f"{where.rstrip('.') or 'the config'} must be a mapping of fields, got {values!r:.60}")
+    hints = get_type_hints(cls)
+    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise QAError(f"unknown field '{where}{key}'{suggest(str(key), list(known))}")
+        kind = known[key]
+        if dataclasses.is_dataclass(kind):
+            built[key] = from_dict(kind, value, f"{where}{key}.")
+        else:
+            built[key] = _checked_type(value, kind, f"{where}{key}")
+    return cls(**built)
+
+
+def _checked_type(value: Any, kind: Any, name: str) -> Any:
+    """`value` if it is of the field's type; an int will do for a float."""
+    choices = getattr(kind, "__args__", None)
+    if choices is not None:  # Literal
+        if value not in choices:
+            raise QAError(f"field '{name}' must be one of {', '.join(choices)}; got {value!r}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise QAError(f"field '{name}' must be of type {kind.__name__}, got {value!r:.60}")
+    return value
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """`"; did you mean 'x'?"`, or the list of what there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """Read a YAML (or JSON) file of config fields.
+
+    Raises:
+        QAError: If the file is missing or malformed, or has an unknown field.
+    """
+    if not Path(path).is_file():
+        raise QAError(f"no config file {path}")
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise QAError(f"{path} is no YAML file: {' '.join(str(error).split()):.120}") from None
+    config: TrainConfig = from_dict(TrainConfig, values or {})
+    return config

@@ -1,0 +1,203 @@
+"""A run's folder: what is saved there, written whole or not at all, and read back without running code."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import nn
+
+from agents.config import TrainConfig, from_dict, to_dict
+from qa_env.errors import QAError
+from qa_env.feedback.fluency import FluencyModel
+from qa_env.vocabulary import Vocabulary
+
+PACKAGES = ("gymnasium", "stable-baselines3", "torch", "numpy", "tokenizers", "tensorboard")
+
+
+class Run:
+    """The folder of a training run.
+
+    ========================= ==========================================================
+    config.json               every setting; also readable by ``train.py --config``
+    versions.json             Python and package versions, vocabulary fingerprint
+    vocabulary.json           the tokenizer
+    fluency.safetensors       the frozen language model that judges wording
+    collection.json.gz        passages for questions that come without a context
+    warm_start.safetensors    the policy after the warm start
+    model.safetensors         the policy of the best validation score
+    checkpoint/               where ``--resume`` goes on: policy, optimizer, counters
+    before.json               the report before RL and the seconds of the stages so far
+    results.json              the final report
+    events.out.tfevents.*     TensorBoard logs
+    ========================= ==========================================================
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> Run:
+        """Make the folder ``<log_dir>/<env>__<algo>__<seed>__<time>`` and write the config into it.
+
+        Raises:
+            QAError: If the folder cannot be made.
+        """
+        name = f"QA-v0__{config.rl.algorithm.replace(':', '.')}__{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = Path(config.log_dir) / name
+        number = 1
+        while folder.exists():
+            number += 1
+            folder = folder.with_name(f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise QAError(f"cannot make the run folder {folder}: {error.strerror}; choose another --log-dir") from None
+        run = cls(folder)
+        run.write_json("config.json", to_dict(config))
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """A folder that `create` made.
+
+        Raises:
+            QAError: If it is not one.
+        """
+        if not (Path(folder) / "config.json").is_file():
+            raise QAError(f"{folder} is no run folder: it has no config.json")
+        return cls(folder)
+
+    def path(self, name: str) -> Path:
+        """A file of the run."""
+        return self.folder / name
+
+    def has(self, name: str) -> bool:
+        """Whether the file is there."""
+        return self.path(name).exists()
+
+    def config(self) -> TrainConfig:
+        """The run's settings."""
+        config: TrainConfig = from_dict(TrainConfig, self.read_json("config.json"))
+        return config
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file."""
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        self._replace(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file.
+
+        Raises:
+            QAError: If it is missing or broken.
+        """
+        try:
+            content: dict[str, Any] = json.loads(self.path(name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise QAError(f"{self.path(name)} is missing: this run has not got that far") from None
+        except ValueError:
+            raise QAError(f"{self.path(name)} is no JSON file") from None
+        return content
+
+    def save_vocabulary(self, vocabulary: Vocabulary, collection: tuple[str, ...]) -> None:
+        """Write the tokenizer, the passages and the versions of everything that made them."""
+        self._replace("vocabulary.json", vocabulary.save)
+        packed = gzip.compress(json.dumps(collection, ensure_ascii=False).encode(), mtime=0)
+        self._replace("collection.json.gz", lambda path: path.write_bytes(packed))
+        versions = {package: version(package) for package in PACKAGES}
+        self.write_json(
+            "versions.json",
+            {"python": platform.python_version(), **versions, "vocabulary": vocabulary.fingerprint},
+        )
+
+    def vocabulary(self) -> Vocabulary:
+        """The run's tokenizer.
+
+        Raises:
+            QAError: If it is missing, or not the one that the run was trained with.
+        """
+        vocabulary = Vocabulary.load(self.path("vocabulary.json"))
+        expected = self.read_json("versions.json").get("vocabulary")
+        if vocabulary.fingerprint != expected:
+            raise QAError(
+                f"{self.path('vocabulary.json')} is another vocabulary ({vocabulary.fingerprint}) than the run "
+                f"was trained with ({expected}): put the run's own file back"
+            )
+        return vocabulary
+
+    def collection(self) -> list[str]:
+        """The passages that questions without a context are looked up in."""
+        try:
+            passages: list[str] = json.loads(gzip.decompress(self.path("collection.json.gz").read_bytes()))
+        except (OSError, ValueError, EOFError):
+            raise QAError(f"{self.path('collection.json.gz')} is missing or broken") from None
+        return passages
+
+    def save_fluency(self, fluency: FluencyModel) -> None:
+        """Write the judge of wording."""
+        self._replace("fluency.safetensors", fluency.save)
+
+    def fluency(self, vocabulary: Vocabulary) -> FluencyModel:
+        """The judge of wording."""
+        return FluencyModel.load(self.path("fluency.safetensors"), vocabulary)
+
+    def save_policy(self, policy: nn.Module, name: str) -> None:
+        """Write a policy's weights."""
+        self._replace(name, lambda path: save_model(policy, str(path)))
+
+    def load_policy(self, policy: nn.Module, name: str) -> None:
+        """Read a policy's weights; a safetensors file holds numbers only.
+
+        Raises:
+            QAError: If the file is missing or broken, or holds a policy of other sizes.
+        """
+        if not self.has(name):
+            raise QAError(f"{self.path(name)} is missing: this run has not got that far")
+        try:
+            load_model(policy, str(self.path(name)))
+        except (SafetensorError, RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise QAError(f"{self.path(name)} does not fit this model or is broken: {reason:.150}") from None
+
+    def save_checkpoint(self, model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
+        """Write what `load_checkpoint` needs to go on: the state's file last, since it makes the others count."""
+        self.path("checkpoint").mkdir(exist_ok=True)
+        self.save_policy(model.policy, "checkpoint/policy.safetensors")
+        optimizer = model.policy.optimizer.state_dict()
+        self._replace("checkpoint/optimizer.pt", lambda path: torch.save(optimizer, path))
+        self.write_json("checkpoint/state.json", {"timesteps": model.num_timesteps, **state})
+
+    def load_checkpoint(self, model: BaseAlgorithm) -> dict[str, Any]:
+        """Put the model where the last checkpoint was and return the state saved with it.
+
+        Raises:
+            QAError: If a file is missing or broken.
+        """
+        state = self.read_json("checkpoint/state.json")
+        self.load_policy(model.policy, "checkpoint/policy.safetensors")
+        path = self.path("checkpoint/optimizer.pt")
+        try:
+            model.policy.optimizer.load_state_dict(torch.load(path, weights_only=True))
+        except Exception as error:  # torch.load raises many kinds
+            raise QAError(f"{path} is missing or broken: {' '.join(str(error).split()):.100}") from None
+        model.num_timesteps = int(state["timesteps"])
+        return state
+
+    def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Write to another name first: a file is there whole or not at all."""
+        path = self.path(name)
+        temporary = path.with_name(path.name + ".tmp")
+        write(temporary)
+        os.replace(temporary, path)

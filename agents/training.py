@@ -1,0 +1,288 @@
+"""One training run from data to report: text, vocabulary, language model, warm start, RL, evaluation."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecMonitor
+
+from agents.algorithms import make_algorithm
+from agents.buffers import AnswerRolloutBuffer
+from agents.callbacks import FeedbackLog, Validation
+from agents.config import TrainConfig
+from agents.decoding import answer_all
+from agents.evaluation import METRICS, Judge, results_table
+from agents.renaming import Renaming
+from agents.reports import log_report
+from agents.runs import Run
+from agents.vec_env import QAVecEnv
+from agents.warm_start import Supervised, warm_start, warm_up_critic
+from policies.actor_critic import LMActorCriticPolicy
+from policies.language_model import LSTMAttentionLM
+from qa_env.datasets import QADataset, QAExample, load_examples, make_facts, split_dataset
+from qa_env.errors import QAError
+from qa_env.feedback import SimulatedUsers
+from qa_env.feedback.base import Feedback
+from qa_env.feedback.fluency import FluencyModel
+from qa_env.feedback.loading import as_feedback
+from qa_env.task import QATask, load_data
+from qa_env.vector_env import QAVectorEnv
+from qa_env.vocabulary import Vocabulary
+
+VALIDATION_QUESTIONS = 256
+"""At most so many are answered at each validation during RL."""
+FLUENCY_SENTENCES = 3000
+"""At most so many sentences train the judge of wording."""
+
+
+class Trainer:
+    """Runs the stages in order; each can be taken up again from the run's folder.
+
+    Args:
+        config: The settings.
+        run: Where everything is saved.
+        console: Where progress is told.
+    """
+
+    def __init__(self, config: TrainConfig, run: Run, console: Console) -> None:
+        self.config, self.run, self.console = config, run, console
+        self.seconds: dict[str, float] = {}
+        self.episodes = 0
+
+    def train(self) -> dict[str, Any]:
+        """Run all the stages and return the content of ``results.json``."""
+        set_random_seed(self.config.seed)
+        with self._stage("data"):
+            self.data = load_dataset(self.config)
+            self.vocabulary, self.fluency = self._language()
+        self.judge = Judge(self.fluency, SimulatedUsers(self.config.users, self.fluency))
+        self.logger = configure(str(self.run.folder), ["tensorboard"])
+        lm = LSTMAttentionLM(dataclasses.replace(self.config.lm, vocabulary=len(self.vocabulary)))
+        before = self._warm_start(lm)
+        if self.config.encoder == "frozen":
+            lm.freeze_encoder()
+        model = self._make_model(lm)
+        answers_before = before.pop("answers")
+        self._learn(model)
+        with self._stage("evaluation"):
+            self.run.load_policy(model.policy, "model.safetensors")
+            answers = self._answers(model.policy, self.data.test)
+            after = self.judge.report(self.data.test, answers)
+        log_report(self.logger, model, self.vocabulary, self.data.test, answers_before, answers, self.config.limits)
+        return self._finish(before, after, answers_before, answers)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Take the time of a stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def _language(self) -> tuple[Vocabulary, FluencyModel]:
+        """The vocabulary and the judge of wording: made from training text, or read when resuming."""
+        if self.run.has("fluency.safetensors"):
+            vocabulary = self.run.vocabulary()
+            return vocabulary, self.run.fluency(vocabulary)
+        texts = training_texts(self.data)
+        vocabulary = Vocabulary.train(texts, self.config.lm.vocabulary)
+        self.run.save_vocabulary(vocabulary, self.data.collection)
+        fluency = FluencyModel.fit(fluency_sentences(self.data), vocabulary, seed=self.config.seed)
+        self.run.save_fluency(fluency)
+        self.console.print(
+            f"{len(self.data.labelled)} labelled, {len(self.data.unlabelled)} unlabelled, "
+            f"{len(self.data.validation)} validation, {len(self.data.test)} test questions; "
+            f"vocabulary of {len(vocabulary)} tokens"
+        )
+        return vocabulary, fluency
+
+    def _warm_start(self, lm: LSTMAttentionLM) -> dict[str, Any]:
+        """Supervised training, unless the run has it already; the report before RL."""
+        task = QATask(self.data.test, self.vocabulary, lm.encoder, "f1", **dataclasses.asdict(self.config.limits))
+        policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
+        if self.run.has("before.json"):
+            self.run.load_policy(policy, "warm_start.safetensors")
+            saved = self.run.read_json("before.json")
+            self.seconds = saved.pop("seconds")
+            return saved
+        with self._stage("warm_start"):
+            self._supervise(policy)
+        self.run.save_policy(policy, "warm_start.safetensors")
+        with self._stage("evaluation"):
+            answers = self._answers(policy, self.data.test)
+            report: dict[str, Any] = {**self.judge.report(self.data.test, answers), "answers": answers}
+        self.run.write_json("before.json", {**report, "seconds": self.seconds})
+        self.console.print("before RL: " + ", ".join(f"{m} {report[m]:.3f}" for m in METRICS))
+        return report
+
+    def _supervise(self, policy: LMActorCriticPolicy) -> None:
+        train = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
+        validation = Supervised.from_examples(self.data.validation, self.vocabulary, self.config.limits)
+        if train.cut:
+            self.console.print(
+                f"{train.cut} of {len(self.data.labelled)} labelled examples are longer than the limits "
+                f"({self.config.limits.max_source} source, {self.config.limits.max_answer} answer tokens): "
+                "sources were cut, answers too long left out"
+            )
+
+        def report(epoch: int, loss: float, validation_loss: float) -> None:
+            self.logger.record("warm_start/loss", loss)
+            self.logger.record("warm_start/validation_loss", validation_loss)
+            self.logger.dump(epoch)
+            self.console.print(f"warm start, epoch {epoch + 1}: loss {loss:.3f}, validation {validation_loss:.3f}")
+
+        renaming = Renaming(self.vocabulary)
+        warm_start(policy, train, validation, renaming, self.config.warm_start, self.config.seed, report)
+
+    def _make_model(self, lm: LSTMAttentionLM) -> BaseAlgorithm:
+        """The environment of unlabelled questions and the algorithm that learns in it."""
+        config = self.config
+        env = QAVectorEnv(
+            config.rl.n_envs,
+            data=self.data.unlabelled,
+            vocabulary=self.vocabulary,
+            encoder=None if config.encoder == "tokens" else lm.encoder,
+            feedback=self._feedback(),
+            **dataclasses.asdict(config.limits),
+        )
+        if env.task.cut_sources:
+            self.console.print(
+                f"{env.task.cut_sources} of {len(env.task.examples)} unlabelled examples are longer than "
+                f"{config.limits.max_source} source tokens and were cut"
+            )
+        common = {
+            "policy_kwargs": {"lm": lm, "temperature": config.rl.temperature, "top_k": config.rl.top_k},
+            "seed": config.seed,
+            "device": config.device,
+        }
+        model = make_algorithm(VecMonitor(QAVecEnv(env)), config.rl, common)
+        model.set_logger(self.logger)
+        buffer = getattr(model, "rollout_buffer", None)
+        if isinstance(buffer, AnswerRolloutBuffer):
+            buffer.keeps_memory = config.encoder == "frozen"
+            buffer.reference = copy.deepcopy(model.policy).requires_grad_(False)
+        return model
+
+    def _feedback(self) -> Feedback:
+        if self.config.feedback == "simulated":
+            return self.judge.users
+        return as_feedback(self.config.feedback)
+
+    def _learn(self, model: BaseAlgorithm) -> None:
+        """Reinforcement learning from where the last checkpoint left off, if there is one."""
+        log = FeedbackLog()
+        validation = Validation(
+            lambda: self._validate(model.policy),
+            self.config.rl,
+            save_best=lambda: self.run.save_policy(model.policy, "model.safetensors"),
+            load_best=lambda: self.run.load_policy(model.policy, "model.safetensors"),
+            save_checkpoint=lambda: self.run.save_checkpoint(
+                model,
+                {"best": float(validation.best), "episodes": log.episodes, "kl_coef": kl_coef(model), "seconds": self.seconds},
+            ),
+        )
+        if self.run.has("checkpoint/state.json"):
+            state = self.run.load_checkpoint(model)
+            validation.best, log.episodes, self.seconds = state["best"], state["episodes"], state["seconds"]
+            set_kl_coef(model, state["kl_coef"])
+            self.console.print(f"resuming at {model.num_timesteps} of {self.config.rl.timesteps} tokens")
+        elif isinstance(model, PPO):
+            with self._stage("critic"):
+                warm_up_critic(model, self.config.warm_start.critic_rollouts)
+        left = self.config.rl.timesteps - model.num_timesteps
+        if left > 0:
+            with self._stage("rl"):
+                self._learn_interruptibly(model, left, [log, validation])
+        self.episodes = log.episodes
+
+    def _learn_interruptibly(self, model: BaseAlgorithm, timesteps: int, callbacks: list[Any]) -> None:
+        """Ctrl-C saves a checkpoint before it goes on up."""
+        try:
+            model.learn(timesteps, callback=callbacks, reset_num_timesteps=False, progress_bar=self.console.is_terminal)
+        except KeyboardInterrupt:
+            callbacks[1].save_checkpoint()
+            raise
+
+    def _validate(self, policy: Any) -> dict[str, float]:
+        examples = self.data.validation[:VALIDATION_QUESTIONS]
+        measured = self.judge.measure(examples, self._answers(policy, examples))
+        return {name: float(values.mean()) for name, values in measured.items()}
+
+    def _answers(self, policy: Any, examples: Sequence[QAExample]) -> list[str]:
+        return answer_all(policy, self.vocabulary, examples, self.config.limits)
+
+    def _finish(
+        self, before: dict[str, float], after: dict[str, float], answers_before: list[str], answers: list[str]
+    ) -> dict[str, Any]:
+        """Write and print the report."""
+        results = {
+            "before": before,
+            "after": after,
+            "seconds": {**self.seconds, "total": sum(self.seconds.values())},
+            "episodes": self.episodes,
+            "config": dataclasses.asdict(self.config),
+        }
+        self.run.write_json("results.json", results)
+        self.console.print(results_table({"before RL": before, "after RL": after}, f"{len(answers)} test questions"))
+        for example, old, new in list(zip(self.data.test, answers_before, answers, strict=True))[:12]:
+            self.console.print(f"Q: {example.question}\n   before: {old}\n   after:  {new}", markup=False)
+        stages = ", ".join(f"{name} {value:.0f} s" for name, value in results["seconds"].items())
+        self.console.print(f"{self.episodes} rated answers; {stages}; everything is in {self.run.folder}", markup=False)
+        return results
+
+
+def kl_coef(model: BaseAlgorithm) -> float:
+    """The weight of the KL penalty, 0 without one."""
+    buffer = getattr(model, "rollout_buffer", None)
+    return buffer.kl_coef if isinstance(buffer, AnswerRolloutBuffer) else 0.0
+
+
+def set_kl_coef(model: BaseAlgorithm, value: float) -> None:
+    """Set the weight of the KL penalty, if there is one."""
+    buffer = getattr(model, "rollout_buffer", None)
+    if isinstance(buffer, AnswerRolloutBuffer):
+        buffer.kl_coef = value
+
+
+def load_dataset(config: TrainConfig) -> QADataset:
+    """The four splits of the data that the config names.
+
+    Raises:
+        QAError: If the data is missing, empty or malformed.
+    """
+    if config.data == "facts":
+        return make_facts(config.facts)
+    examples = load_data(config.data) if ":" in config.data else load_examples(Path(config.data))
+    return split_dataset(list(examples), **dataclasses.asdict(config.split))
+
+
+def training_texts(data: QADataset) -> list[str]:
+    """All text that training may read: no reference answer but the labelled ones."""
+    texts = [text for e in (*data.labelled, *data.unlabelled) for text in (e.question, e.context) if text]
+    return texts + [answer for e in data.labelled for answer in e.answers]
+
+
+def fluency_sentences(data: QADataset) -> list[str]:
+    """Sentences that show what well-worded answers look like: labelled answers, then contexts'."""
+    contexts = [e.context for e in (*data.labelled, *data.unlabelled) if e.context]
+    sentences = [s for context in contexts for s in re.split(r"(?<=[.!?。！？])\s+", context)]
+    answers = [answer for e in data.labelled for answer in e.answers]
+    rng = np.random.default_rng(0)
+    distinct = list(dict.fromkeys(sentences))
+    chosen = rng.permutation(len(distinct))[:FLUENCY_SENTENCES]
+    texts = list(dict.fromkeys(answers)) + [distinct[i] for i in chosen]
+    if not texts:
+        raise QAError("the data holds no sentence to judge wording by: it needs labelled answers or contexts")
+    return texts

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from qa_env.encoders import (
+    FEATURES,
+    LONGEST_PHRASE,
+    EncoderConfig,
+    LSTMEncoder,
+    encode_sources,
+    reversal,
+    source_features,
+)
+from qa_env.errors import QAError
+from qa_env.vocabulary import PAD, SEP
+
+ROWS = ([5, 6, 7, SEP, 6, 7, 9, 5], [8], [5, 6, SEP, 5], [9, 9, 9, 9, SEP, 9, 9])
+
+
+def batch(*rows: list[int], width: int | None = None) -> np.ndarray:
+    width = width or max(map(len, rows))
+    return np.array([row + [PAD] * (width - len(row)) for row in rows], dtype=np.int64)
+
+
+@pytest.fixture(params=[True, False], ids=["features", "no features"])
+def encoder(request: pytest.FixtureRequest) -> LSTMEncoder:
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(EncoderConfig(vocabulary=20, embedding=6, hidden=5, features=request.param))
+    with torch.no_grad():
+        encoder.embedding.weight[PAD].fill_(1.0)  # a tied output layer trains this row too
+    return encoder
+
+
+def test_output_depends_neither_on_padding_nor_on_other_rows(encoder: LSTMEncoder) -> None:
+    together = encoder.encode(batch(*ROWS))
+    padded = encoder.encode(batch(*ROWS, width=15))
+    assert together.shape == (4, 8, encoder.width) and padded.shape == (4, 15, encoder.width)
+    for i, row in enumerate(ROWS):
+        alone = encoder.encode(batch(row))[0]
+        np.testing.assert_allclose(together[i, : len(row)], alone, atol=1e-6)
+        np.testing.assert_allclose(padded[i, : len(row)], alone, atol=1e-6)
+    order = np.array([2, 0, 3, 1])
+    np.testing.assert_allclose(encoder.encode(batch(*ROWS)[order]), together[order], atol=1e-6)
+
+
+def test_output_is_zero_exactly_at_padding(encoder: LSTMEncoder) -> None:
+    source = batch(*ROWS, width=12)
+    output = encoder.encode(source)
+    assert output.dtype == np.float32
+    np.testing.assert_array_equal((output != 0).any(2), source != PAD)
+    np.testing.assert_array_equal(encoder.encode(batch([PAD] * 3)), 0)
+
+
+def test_both_directions_are_read(encoder: LSTMEncoder) -> None:
+    before, after = encoder.encode(batch([5, 6, 7])), encoder.encode(batch([5, 6, 8]))
+    half = encoder.width // 2
+    np.testing.assert_allclose(before[0, 0, :half], after[0, 0, :half], atol=1e-7)
+    assert np.abs(before[0, 0, half:] - after[0, 0, half:]).max() > 1e-4
+
+
+def test_features_change_the_output() -> None:
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(EncoderConfig(vocabulary=20, embedding=6, hidden=5))
+    source = batch([5, 6, SEP, 7])
+    before = encoder.encode(source)
+    with torch.no_grad():
+        encoder.feature_embedding.weight.zero_()
+    assert np.abs(encoder.encode(source) - before).max() > 1e-4
+
+
+def test_a_saved_encoder_is_the_same_when_loaded_and_frozen(encoder: LSTMEncoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path / "e.safetensors")
+    loaded = LSTMEncoder.load(tmp_path / "e.safetensors")
+    assert loaded.config == encoder.config and loaded.width == encoder.width
+    np.testing.assert_array_equal(loaded.encode(batch(*ROWS)), encoder.encode(batch(*ROWS)))
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_a_missing_encoder_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(QAError, match="no encoder file .*none"):
+        LSTMEncoder.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\x00" * 64])
+def test_a_file_that_is_not_safetensors_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(QAError, match="broken.safetensors is no encoder file"):
+        LSTMEncoder.load(path)
+
+
+def test_tensors_of_something_else_are_refused(tmp_path: Path, encoder: LSTMEncoder) -> None:
+    path = tmp_path / "other.safetensors"
+    config = '{"vocabulary": 20, "embedding": 6, "hidden": 5, "features": true}'
+    for metadata in (None, {"encoder_config": "{"}, {"encoder_config": '{"x": 1}'}, {"encoder_config": config}):
+        save_file({"weight": torch.zeros(2)}, str(path), metadata=metadata)
+        with pytest.raises(QAError, match="is no encoder file"):
+            LSTMEncoder.load(path)
+
+
+def test_features_tell_the_segment() -> None:
+    features = source_features(torch.tensor(batch([5, 6, SEP, 7, 8], [5, 6, 7], [SEP, 5], width=6)))
+    assert features.shape == (3, 6, FEATURES)
+    assert features[:, :, 0].tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
+    assert features[:, :, 1].tolist() == [[0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
+
+
+def phrase_lengths(row: list[int]) -> list[int]:
+    """The shared-phrase feature of each token as a number, 0 for none."""
+    shared = source_features(torch.tensor([row]))[0, :, 2:]
+    assert shared.sum(1).max() <= 1
+    return [int(one_hot.argmax()) + 1 if one_hot.any() else 0 for one_hot in shared]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([5, 6, SEP, 7, 8], [0, 0, 0, 0, 0]),  # nothing shared
+        ([5, 6, SEP, 6, 5], [0, 0, 0, 1, 1]),  # single tokens, in another order
+        ([5, 6, 7, SEP, 9, 5, 6], [0, 0, 0, 0, 0, 2, 2]),
+        ([5, 6, 7, SEP, 5, 6, 7, 5], [0, 0, 0, 0, 3, 3, 3, 1]),
+        ([5, 6, 7, 8, SEP, 5, 6, 7, 8], [0, 0, 0, 0, 0, 4, 4, 4, 4]),
+        ([5, 6, 7, 8, 9, 4, SEP, 5, 6, 7, 8, 9, 4], [0] * 7 + [4] * 6),  # longer is not told apart
+        ([5, 6, 5, 7, SEP, 5, 7], [0, 0, 0, 0, 0, 2, 2]),  # the longest of several matches
+        ([5, 5, SEP], [0, 0, 0]),  # a repetition within the question is no shared phrase
+        ([5, SEP, 5, SEP, 5], [0, 0, 1, 0, 1]),  # a second separator belongs to the context
+    ],
+)
+def test_features_tell_the_length_of_the_phrase_shared_with_the_question(
+    row: list[int], expected: list[int]
+) -> None:
+    assert LONGEST_PHRASE == 4
+    assert phrase_lengths(row) == expected
+    padded = source_features(torch.tensor(batch(row, [7] * 20)))[0]
+    assert torch.equal(padded[: len(row)], source_features(torch.tensor([row]))[0])
+    assert not padded[len(row) :].any()
+
+
+def test_reversal_turns_round_what_is_not_padding() -> None:
+    valid = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]).bool()
+    flip = reversal(valid)
+    assert flip.tolist() == [[2, 1, 0, 3, 4], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
+    assert torch.equal(flip.gather(1, flip), torch.arange(5).expand(4, 5))
+
+
+def test_sources_are_laid_out_as_question_separator_context() -> None:
+    rows, cut = encode_sources([[5, 6], [7], [5, 6, 7], [8]], [[9], None, [9, 9], []], 4)
+    assert rows.tolist() == [[5, 6, SEP, 9], [7, 0, 0, 0], [5, 6, 7, SEP], [8, SEP, 0, 0]]
+    assert rows.dtype == np.int64
+    assert cut == 1
+
+
+def test_encoding_for_the_environment_leaves_no_gradient(new_lm: Callable[..., torch.nn.Module]) -> None:
+    encoder = new_lm().encoder
+    assert encoder(torch.tensor(batch(*ROWS))).requires_grad
+    assert isinstance(encoder.encode(batch(*ROWS)), np.ndarray)

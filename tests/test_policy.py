@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from conftest import MAX_ANSWER, MAX_SOURCE, SETTINGS
+from gymnasium import spaces
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents.decoding import greedy
+from agents.vec_env import QAVecEnv
+from policies import LMActorCriticPolicy
+from policies.attention import ATTENTIONS
+from policies.tokens import Sampling
+from qa_env.encoders import EncoderConfig, LSTMEncoder
+from qa_env.env import QAEnv
+from qa_env.errors import QAError
+from qa_env.vector_env import QAVectorEnv
+from qa_env.vocabulary import EOS, FORBIDDEN, PAD
+
+NewTask = Callable[..., tuple[Any, dict[str, Any]]]
+Observation = dict[str, np.ndarray]
+LANES = 5
+SAMPLINGS = [
+    pytest.param({}, id="plain"),
+    pytest.param({"temperature": 0.7}, id="temperature"),
+    pytest.param({"top_k": 5}, id="top-k"),
+    pytest.param({"temperature": 1.5, "top_k": 5}, id="both"),
+]
+
+
+def new_policy(env: QAVectorEnv, lm: Any, **sampling: Any) -> LMActorCriticPolicy:
+    torch.manual_seed(0)
+    space = env.single_observation_space
+    return LMActorCriticPolicy(space, env.single_action_space, lambda _: 1e-3, lm=lm, **sampling)
+
+
+def setup(new_task: NewTask, setting: str, lanes: int = LANES, **changes: Any) -> tuple[QAVectorEnv, LMActorCriticPolicy]:
+    sampling = {key: changes.pop(key) for key in ("temperature", "top_k") if key in changes}
+    lm, task = new_task(setting, **changes)
+    env = QAVectorEnv(lanes, **task)
+    return env, new_policy(env, lm, **sampling)
+
+
+def tensors(observation: Observation) -> dict[str, torch.Tensor]:
+    return {key: torch.as_tensor(value) for key, value in observation.items()}
+
+
+def act(policy: LMActorCriticPolicy, observation: Observation) -> np.ndarray:
+    """One cached forward pass, checked against the prefix pass on the same observation."""
+    obs = tensors(observation)
+    with torch.no_grad():
+        tokens, values, log_probs = policy.forward(obs)
+        expected_values, expected_log_probs, _ = policy.evaluate_actions(obs, tokens)
+        torch.testing.assert_close(log_probs, expected_log_probs, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(values, expected_values, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(policy.predict_values(obs), expected_values, atol=1e-5, rtol=1e-5)
+        again = policy.get_distribution(obs).log_prob(tokens)
+        torch.testing.assert_close(again, expected_log_probs, atol=1e-4, rtol=1e-4)
+    return tokens.numpy()
+
+
+def disturb(policy: LMActorCriticPolicy, seed: int = 1) -> None:
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.lm.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_rollout_gives_the_numbers_of_the_prefix_pass(
+    new_task: NewTask, setting: str, sampling: dict[str, Any]
+) -> None:
+    env, policy = setup(new_task, setting, **sampling)
+    observation, _ = env.reset(seed=0)
+    ended = 0
+    for _ in range(25):
+        observation, _, done, _, _ = env.step(act(policy, observation))
+        ended += done.sum()
+    assert ended >= 2 * LANES
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_long_and_short_questions_in_turn_leave_nothing_behind_in_a_lane(
+    new_task: NewTask, setting: str, attention: str
+) -> None:
+    env, policy = setup(new_task, setting, lanes=2, attention=attention)
+    by_length = np.argsort((env.task.sources != PAD).sum(1))
+    shortest, longest = int(by_length[0]), int(by_length[-1])
+    assert (env.task.sources[[shortest, longest]] != PAD).sum(1).tolist() == [2, MAX_SOURCE]
+    long, _ = env.reset(options={"index": [longest, longest]})
+    short, _ = env.reset(options={"index": [shortest, shortest]})
+    for lanes in ([long, long], [short, long], [long, long], [long, short], [short, short], [long, short]):
+        act(policy, {key: np.stack([lanes[0][key][0], lanes[1][key][1]]) for key in long})
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_weights_that_change_in_mid_answer_are_noticed(new_task: NewTask, setting: str, attention: str) -> None:
+    env, policy = setup(new_task, setting, attention=attention)
+    observation, _ = env.reset(seed=0)
+    straddling = 0
+    for step in range(20):
+        if step % 3 == 2:
+            straddling += (observation["answer"] != PAD).any(1).sum()
+            disturb(policy, step)
+        observation = env.step(act(policy, observation))[0]
+    assert straddling > LANES
+
+
+def test_new_weights_are_noticed_however_they_come(new_task: NewTask) -> None:
+    env, policy = setup(new_task, "trained")
+    other = setup(new_task, "trained", seed=7)[1]
+    observation, _ = env.reset(seed=0)
+    observation = env.step(act(policy, observation))[0]
+    policy.load_state_dict(other.state_dict())
+    observation = env.step(act(policy, observation))[0]
+    for _ in range(6):  # as TRPO's line search sets them; freed memory may come back at the same address
+        for parameter in policy.lm.parameters():
+            parameter.data = parameter.data + 0.05
+        observation = env.step(act(policy, observation))[0]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_any_observations_in_any_order_are_right(new_task: NewTask, setting: str) -> None:
+    env, policy = setup(new_task, setting)
+    observation, _ = env.reset(seed=0)
+    seen = [observation]
+    for _ in range(12):
+        observation = env.step(act(policy, observation))[0]
+        seen.append(observation)
+    rng = np.random.default_rng(0)
+    pool = {key: np.concatenate([o[key] for o in seen]) for key in seen[0]}
+    for size in (LANES, LANES, 3, 3, 9, LANES, LANES):
+        rows = rng.integers(len(pool["answer"]), size=size)
+        act(policy, {key: value[rows] for key, value in pool.items()})
+    for order in (rng.permutation(LANES), rng.permutation(LANES)):
+        act(policy, {key: value[order] for key, value in observation.items()})
+    act(policy, observation)
+    act(policy, observation)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_answers_in_mid_air_may_change_lanes_after_the_weights_changed(new_task: NewTask, setting: str) -> None:
+    env, policy = setup(new_task, setting)
+    observation, _ = env.reset(seed=0)
+    env.answers.append(act(policy, observation))
+    observation = env._observe()
+    disturb(policy)
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 1, 1, 1, 1]):
+        act(policy, {key: value[order] for key, value in observation.items()})
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_forward_with_gradients_gives_the_same_numbers(new_task: NewTask, setting: str) -> None:
+    env, policy = setup(new_task, setting)
+    obs = tensors(env.reset(seed=0)[0])
+    tokens, values, log_probs = policy.forward(obs, deterministic=True)
+    assert log_probs.requires_grad
+    with torch.no_grad():
+        cached = policy.forward(obs, deterministic=True)
+    assert torch.equal(tokens, cached[0])
+    torch.testing.assert_close(values, cached[1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(log_probs, cached[2], atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_a_trained_encoder_and_no_frozen_one(new_task: NewTask) -> None:
+    for setting, reached in (("trained", True), ("tokens", True), ("frozen", False)):
+        env, policy = setup(new_task, setting)
+        obs = tensors(env.reset(seed=0)[0])
+        values, log_probs, entropy = policy.evaluate_actions(obs, torch.arange(4, 4 + LANES))
+        (values.sum() + log_probs.sum() + entropy.sum()).backward()
+        for name, parameter in policy.named_parameters():
+            in_encoder = name.startswith("lm.encoder.") and name != "lm.encoder.embedding.weight"
+            if in_encoder:
+                assert (parameter.grad is not None) == reached, (setting, name)
+        optimised = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
+        assert optimised == {id(p) for p in policy.parameters() if p.requires_grad}
+        assert {id(p) for p in policy.value_net.parameters()} <= optimised
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_forbidden_tokens_are_never_chosen(new_task: NewTask, sampling: dict[str, Any]) -> None:
+    env, policy = setup(new_task, "tokens", lanes=400, **sampling)
+    with torch.no_grad():  # a model that wants nothing but forbidden tokens
+        policy.lm.output_bias[list(FORBIDDEN)] = 8.0
+    observation, _ = env.reset(seed=0)
+    obs = tensors(observation)
+    with torch.no_grad():
+        wanted = policy.lm.log_probabilities(policy._next(obs)).exp()
+        assert wanted[:, list(FORBIDDEN)].sum(1).median() > 0.3
+        for deterministic in (False, True):
+            tokens, _, _ = policy.forward(obs, deterministic=deterministic)
+            assert not np.isin(tokens.numpy(), FORBIDDEN).any()
+            predicted, _ = policy.predict(observation, deterministic=deterministic)
+            assert not np.isin(predicted, FORBIDDEN).any()
+        distribution = policy.get_distribution(obs).distribution
+    assert not distribution.probs[:, list(FORBIDDEN)].any()
+    torch.testing.assert_close(distribution.probs.sum(1), torch.ones(400))
+
+
+def test_temperature_and_top_k_follow_their_formulas() -> None:
+    torch.manual_seed(0)
+    given = torch.randn(3, 12).log_softmax(1)
+    logits = given[:, 3:].clone()
+    logits[:, 0] = -torch.inf  # SEP; PAD and BOS are cut off
+    logits = torch.cat((torch.full((3, 2), -torch.inf), given[:, 2:3], logits), dim=1)
+    torch.testing.assert_close(Sampling().log_probs(given).exp(), logits.softmax(1))
+    torch.testing.assert_close(Sampling(0.7).log_probs(given).exp(), (logits / 0.7).softmax(1))
+    kept = Sampling(0.7, 4).log_probs(given).exp()
+    assert ((kept > 0).sum(1) == 4).all()
+    likeliest = logits.topk(4, 1)
+    torch.testing.assert_close(kept.gather(1, likeliest.indices), (likeliest.values / 0.7).softmax(1))
+    assert torch.equal(Sampling(top_k=99).log_probs(given), Sampling().log_probs(given))
+    least = logits.masked_fill(logits == -torch.inf, 99).argmin(1)
+    with_taken = Sampling(top_k=2).log_probs(given, taken=least)
+    assert ((with_taken.exp() > 0).sum(1) == 3).all() and (with_taken.gather(1, least[:, None]) > -50).all()
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(0.0, 0), (-1.0, 0), (float("nan"), 0), (1.0, -1)])
+def test_senseless_sampling_is_refused(temperature: float, top_k: int) -> None:
+    with pytest.raises(QAError):
+        Sampling(temperature, top_k)
+
+
+def test_entropy_is_that_of_the_distribution(new_task: NewTask) -> None:
+    for sampling in ({}, {"temperature": 0.7, "top_k": 5}):
+        env, policy = setup(new_task, "trained", **sampling)
+        obs = tensors(env.reset(seed=0)[0])
+        _, _, entropy = policy.evaluate_actions(obs, policy.forward(obs)[0])
+        probs = policy.get_distribution(obs).distribution.probs
+        torch.testing.assert_close(entropy, torch.special.entr(probs).sum(1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_greedy_decoding_writes_what_predict_writes_in_the_environment(
+    new_task: NewTask, setting: str, attention: str
+) -> None:
+    lm, task = new_task(setting, attention=attention)
+    count = len(task["data"])
+    env = QAVectorEnv(count, **task)
+    policy = new_policy(env, lm, temperature=0.7, top_k=5)
+    with torch.no_grad():  # ends now and then
+        lm.output_bias[EOS] += 3.0
+        lm.generate_gate.bias += 1.0
+    observation, _ = env.reset(options={"index": np.arange(count)})
+    played: list[np.ndarray | None] = [None] * count
+    for _ in range(MAX_ANSWER):
+        actions, _ = policy.predict(observation, deterministic=True)
+        observation, _, done, _, info = env.step(actions)
+        for lane in np.flatnonzero(done):
+            if played[lane] is None:
+                played[lane] = info["final_obs"][lane]["answer"]
+    written = greedy(policy, env.task.sources, MAX_ANSWER)
+    np.testing.assert_array_equal(written.tokens, np.array(played))
+    lengths = (written.tokens != PAD).sum(1)
+    assert lengths.min() < MAX_ANSWER  # some end by themselves
+    assert written.attention.shape == (count, MAX_ANSWER, env.task.sources.shape[1])
+    first = written.attention[:, 0]
+    np.testing.assert_allclose(first.sum(1), 1, atol=1e-5)
+    assert not first[env.task.sources == PAD].any()
+
+
+def test_one_observation_can_be_predicted_on(new_task: NewTask) -> None:
+    lm, task = new_task("trained")
+    env = QAEnv(**task)
+    policy = LMActorCriticPolicy(env.observation_space, env.action_space, lambda _: 1e-3, lm=lm)
+    observation, _ = env.reset(seed=0)
+    action, state = policy.predict(observation, deterministic=True)
+    assert action.shape == () and state is None and env.action_space.contains(np.int64(action))
+
+
+@pytest.mark.parametrize("with_memory", [True, False], ids=["memory", "tokens only"])
+def test_without_a_model_the_policy_makes_one_that_fits(new_task: NewTask, with_memory: bool) -> None:
+    _, task = new_task("tokens")
+    if with_memory:
+        torch.manual_seed(0)
+        config = EncoderConfig(vocabulary=len(task["vocabulary"]), embedding=8, hidden=7)
+        task["encoder"] = LSTMEncoder(config).requires_grad_(False)
+    env = DummyVecEnv([lambda: Monitor(gymnasium.make("qa_env/QA-v0", **task))] * 2)
+    model = PPO(LMActorCriticPolicy, env, n_steps=16, batch_size=16, n_epochs=1, seed=0)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(32)
+    changed = {n for n, v in model.policy.state_dict().items() if not torch.equal(v, before[n])}
+    assert any(name.startswith("lm.decoder") for name in changed)
+    assert any(name.startswith("lm.encoder") for name in changed) != with_memory
+    rewards, _ = evaluate_policy(model, env, n_eval_episodes=4, return_episode_rewards=True)
+    assert len(rewards) == 4
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a2c_learns_with_it(new_task: NewTask, setting: str) -> None:
+    lm, task = new_task(setting)
+    model = A2C(LMActorCriticPolicy, QAVecEnv(QAVectorEnv(4, **task)), policy_kwargs={"lm": lm}, seed=0)
+    before = lm.output_bias.detach().clone()
+    model.learn(60)
+    assert model.policy.lm is lm and not torch.equal(lm.output_bias, before)
+
+
+def test_a_model_with_another_vocabulary_is_refused(new_task: NewTask, new_lm: Callable[..., Any]) -> None:
+    _, task = new_task("tokens")
+    with pytest.raises(QAError, match="has 50 tokens, the environment"):
+        new_policy(QAVectorEnv(1, **task), new_lm(vocabulary=50))
+
+
+def test_a_model_that_reads_another_width_is_refused(new_task: NewTask, new_lm: Callable[..., Any]) -> None:
+    _, task = new_task("trained")
+    with pytest.raises(QAError, match="vectors of 24, the language model reads 26"):
+        new_policy(QAVectorEnv(1, **task), new_lm(encoder_hidden=13))
+
+
+@pytest.mark.parametrize(
+    ("observation", "action"),
+    [
+        (spaces.Box(-1, 1, (4,)), spaces.Discrete(330)),
+        (spaces.Dict(source=spaces.Box(0, 329, (4,), np.int64)), spaces.Box(-1, 1, (2,))),
+        (spaces.Dict(image=spaces.Box(0, 1, (4,))), spaces.Discrete(330)),
+    ],
+)
+@pytest.mark.parametrize("given", [True, False], ids=["lm", "no lm"])
+def test_spaces_of_another_environment_are_refused(
+    observation: spaces.Space[Any], action: spaces.Space[Any], given: bool, new_lm: Callable[..., Any]
+) -> None:
+    lm = new_lm() if given else None
+    with pytest.raises(QAError, match="spaces of QAEnv"):
+        LMActorCriticPolicy(observation, action, lambda _: 1e-3, lm=lm)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_saved_model_predicts_the_same_when_loaded(new_task: NewTask, setting: str, tmp_path: Path) -> None:
+    lm, task = new_task(setting)
+    env = QAVectorEnv(LANES, **task)
+    kwargs = {"lm": lm, "temperature": 0.7, "top_k": 5}
+    model = PPO(
+        LMActorCriticPolicy, QAVecEnv(env), policy_kwargs=kwargs, n_steps=8, batch_size=20, n_epochs=2, seed=0
+    )
+    model.learn(80)
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model")
+    assert loaded.policy.sampling == model.policy.sampling
+    assert loaded.policy.trains_encoder == model.policy.trains_encoder
+    observation, _ = env.reset(seed=3)
+    for _ in range(10):
+        actions, _ = model.predict(observation, deterministic=True)
+        again, _ = loaded.predict(observation, deterministic=True)
+        np.testing.assert_array_equal(actions, again)
+        obs = tensors(observation)
+        for ours, theirs in zip(
+            model.policy.evaluate_actions(obs, torch.as_tensor(actions)),
+            loaded.policy.evaluate_actions(obs, torch.as_tensor(actions)),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs)
+        observation = env.step(actions)[0]
+
+
+def test_a_saved_policy_predicts_the_same_when_loaded(new_task: NewTask, tmp_path: Path) -> None:
+    env, policy = setup(new_task, "trained", top_k=5)
+    observation, _ = env.reset(seed=0)
+    policy.save(tmp_path / "policy.pt")
+    loaded = LMActorCriticPolicy.load(tmp_path / "policy.pt")
+    for ours, theirs in zip(policy.predict(observation, deterministic=True), loaded.predict(observation, deterministic=True), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qa_env.errors import QAError
+from qa_env.vocabulary import BOS, EOS, FORBIDDEN, PAD, SEP, SPECIAL_TOKENS, Vocabulary
+
+TEXTS = ["The capital of Peru is Lima.", "Lima is the capital of Peru.", "What is the capital of Peru?"]
+SMALL = Vocabulary.train(TEXTS, 300)
+
+
+@given(st.text())
+@settings(max_examples=300, deadline=None)
+def test_any_unicode_text_survives_encoding(text: str) -> None:
+    assert SMALL.decode(SMALL.encode(text)) == unicodedata.normalize("NFC", text).strip()
+
+
+@given(st.text())
+@settings(max_examples=100, deadline=None)
+def test_text_never_becomes_a_special_token(text: str) -> None:
+    assert not set(SMALL.encode(text)) & {PAD, BOS, EOS, SEP}
+
+
+@pytest.mark.parametrize("name", SPECIAL_TOKENS)
+def test_the_name_of_a_special_token_in_a_text_is_plain_text(name: str, tmp_path: Path) -> None:
+    SMALL.save(tmp_path / "v.json")
+    for vocabulary in (SMALL, Vocabulary.load(tmp_path / "v.json")):
+        ids = vocabulary.encode(f"what does {name} mean?")
+        assert not set(ids) & {PAD, BOS, EOS, SEP}
+        assert vocabulary.decode(ids) == f"what does {name} mean?"
+
+
+def test_special_tokens_have_fixed_ids() -> None:
+    assert (PAD, BOS, EOS, SEP) == (0, 1, 2, 3)
+    assert [SMALL.tokenizer.id_to_token(i) for i in range(4)] == list(SPECIAL_TOKENS)
+    assert set(FORBIDDEN) == {PAD, BOS, SEP}
+
+
+def test_decoding_leaves_out_special_tokens() -> None:
+    ids = SMALL.encode("Lima")
+    assert SMALL.decode([BOS, *ids, EOS, PAD, PAD]) == "Lima"
+    assert SMALL.decode(np.array([*ids, EOS])) == "Lima"
+    assert SMALL.decode([]) == ""
+
+
+def test_a_word_has_the_same_ids_at_the_start_and_inside() -> None:
+    word = SMALL.encode("Bolivia")
+    inside = SMALL.encode("What is Bolivia?")
+    assert any(inside[i : i + len(word)] == word for i in range(len(inside)))
+    assert SMALL.encode("  Bolivia ") == word
+
+
+def test_batch_encoding_is_encoding_one_by_one() -> None:
+    assert SMALL.encode_batch(TEXTS) == [SMALL.encode(text) for text in TEXTS]
+
+
+def test_training_twice_gives_the_same_vocabulary() -> None:
+    assert Vocabulary.train(TEXTS, 300).fingerprint == SMALL.fingerprint
+    assert Vocabulary.train(iter(TEXTS), 300).fingerprint == SMALL.fingerprint
+    assert Vocabulary.train(TEXTS, 270).fingerprint != SMALL.fingerprint
+    assert Vocabulary.train(["Other words, other words"], 300).fingerprint != SMALL.fingerprint
+
+
+def test_a_saved_vocabulary_is_the_same_when_loaded(tmp_path: Path) -> None:
+    SMALL.save(tmp_path / "v.json")
+    loaded = Vocabulary.load(tmp_path / "v.json")
+    assert loaded.fingerprint == SMALL.fingerprint
+    assert len(loaded) == len(SMALL)
+    assert loaded.encode("Lima, año 1535") == SMALL.encode("Lima, año 1535")
+
+
+def test_frequent_words_become_tokens_and_rare_names_stay_in_pieces() -> None:
+    texts = [f"The capital of {chr(65 + i % 26)}{chr(97 + i // 26) * 3}land is near." for i in range(600)]
+    vocabulary = Vocabulary.train(texts, 600)
+    assert len(vocabulary.encode("capital")) == 1
+    assert len(vocabulary.encode("Qqqqland")) > 1
+    assert len(vocabulary) < 600
+
+
+def test_digits_are_tokens_of_their_own() -> None:
+    assert len(SMALL.encode("1535")) - len(SMALL.encode("1")) == 3
+    assert SMALL.is_digit[SMALL.encode("x7")[-1]]
+    assert not SMALL.is_digit[SMALL.encode("capital")].any()
+
+
+def test_token_classes_tell_word_starts_digits_and_pieces() -> None:
+    vocabulary = Vocabulary.train(TEXTS * 3, 400)
+    (capital,) = vocabulary.encode("capital")
+    assert vocabulary.starts_word[capital] and vocabulary.is_word_piece[capital]
+    assert not vocabulary.is_word_piece[vocabulary.encode("?")].all()
+    for special in range(4):
+        assert not vocabulary.is_word_piece[special] and not vocabulary.starts_word[special]
+
+
+def test_a_size_too_small_for_all_bytes_is_refused() -> None:
+    Vocabulary.train(TEXTS, 260)
+    with pytest.raises(QAError, match="at least 260"):
+        Vocabulary.train(TEXTS, 259)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(QAError, match=r"no vocabulary file .*none\.json"):
+        Vocabulary.load(tmp_path / "none.json")
+    with pytest.raises(QAError, match="no vocabulary file"):
+        Vocabulary.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\xff\xfe"])
+def test_a_broken_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(QAError, match=r"broken\.json"):
+        Vocabulary.load(path)
+
+
+def test_a_tokenizer_without_the_special_tokens_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.BPE()).save(str(tmp_path / "other.json"))
+    with pytest.raises(QAError, match="special tokens"):
+        Vocabulary.load(tmp_path / "other.json")
