@@ -74,12 +74,15 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         top_k: int = 0,
         **kwargs: Any,
     ) -> None:
+        check_spaces(observation_space, action_space)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.sampling = Sampling(temperature, top_k)
         self.lm = lm if lm is not None else new_language_model(observation_space, action_space)
         check_fit(self.lm, observation_space, action_space)
         self.value_net = nn.Sequential(
-            nn.Linear(self.lm.config.hidden, self.lm.config.hidden), nn.Tanh(), nn.Linear(self.lm.config.hidden, 1)
+            nn.Linear(self.lm.config.hidden, self.lm.config.hidden),
+            nn.Tanh(),
+            nn.Linear(self.lm.config.hidden, 1),
         )
         self.trains_encoder = any(p.requires_grad for p in self.lm.encoder.parameters())
         trained = [p for p in self.parameters() if p.requires_grad]
@@ -117,20 +120,20 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
         `obs` is a dict of observations, one a row, or an `AnswerBatch`: then each answer is unrolled once.
         """
-        decoded = self._unroll(obs) if isinstance(obs, AnswerBatch) else self._next(obs)
+        decoded = self._decode(obs)
         actions = actions.long().flatten()
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded), taken=actions)
         entropy = -(log_probs.exp() * log_probs).sum(1)
         return self.value_net(decoded.features), log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropy
 
-    def get_distribution(self, obs: PyTorchObs) -> Distribution:
+    def get_distribution(self, obs: PyTorchObs | AnswerBatch) -> Distribution:
         """The distribution over the next token, one a row."""
-        log_probs = self.sampling.log_probs(self.lm.log_probabilities(self._next(obs)))
+        log_probs = self.sampling.log_probs(self.lm.log_probabilities(self._decode(obs)))
         return CategoricalDistribution(log_probs.shape[1]).proba_distribution(log_probs)
 
-    def predict_values(self, obs: PyTorchObs) -> Tensor:
+    def predict_values(self, obs: PyTorchObs | AnswerBatch) -> Tensor:
         """The critic's values, ``(rows, 1)``."""
-        values: Tensor = self.value_net(self._next(obs).features)
+        values: Tensor = self.value_net(self._decode(obs).features)
         return values
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
@@ -152,6 +155,10 @@ class LMActorCriticPolicy(ActorCriticPolicy):
             return self.lm.encode(source)
         return self.lm.memory(source, obs["memory"][rows])
 
+    def _decode(self, obs: PyTorchObs | AnswerBatch) -> Decoded:
+        """What the decoder knows before each row's token, ``(rows, ...)``."""
+        return self._unroll(obs) if isinstance(obs, AnswerBatch) else self._next(obs)
+
     def _next(self, obs: PyTorchObs) -> Decoded:
         """The prefix pass: what the decoder knows behind each row's answer so far, ``(rows, ...)``."""
         assert isinstance(obs, Mapping)
@@ -171,10 +178,18 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         return self.lm.unroll(tokens, memory).at(batch.answer, batch.time)
 
 
-def new_language_model(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> LSTMAttentionLM:
-    """An untrained language model that fits the spaces; it reads ``memory`` where there is one."""
-    if not isinstance(observation_space, spaces.Dict) or not isinstance(action_space, spaces.Discrete):
+def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """Raise a QAError if the spaces are not those of a `QAEnv`."""
+    parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
+    if not {"source", "answer"} <= set(parts) or not isinstance(action_space, spaces.Discrete):
         raise QAError(f"the policy needs the spaces of QAEnv, got {observation_space} and {action_space}")
+
+
+def new_language_model(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> LSTMAttentionLM:
+    """An untrained language model that fits the spaces; it reads ``memory`` where there is one."""
+    assert isinstance(observation_space, spaces.Dict) and isinstance(action_space, spaces.Discrete)
     config = LMConfig(vocabulary=int(action_space.n))
     if "memory" not in observation_space.spaces:
         return LSTMAttentionLM(config)
@@ -184,7 +199,9 @@ def new_language_model(observation_space: spaces.Space[Any], action_space: space
     return lm
 
 
-def check_fit(lm: LSTMAttentionLM, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+def check_fit(
+    lm: LSTMAttentionLM, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> None:
     """Raise a QAError if the model has another vocabulary or memory width than the environment."""
     assert isinstance(observation_space, spaces.Dict) and isinstance(action_space, spaces.Discrete)
     if lm.config.vocabulary != action_space.n:

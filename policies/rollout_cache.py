@@ -11,7 +11,7 @@ from policies.language_model import Decoded, DecoderState, LSTMAttentionLM, Memo
 from qa_env.vocabulary import BOS, PAD
 
 ReadMemory = Callable[[Tensor, bool], Memory]
-"""``(rows (n,), fresh) -> Memory`` of some lanes; `fresh`: the observation's memory is up to date."""
+"""``(rows (n,), fresh) -> Memory`` of some lanes; `fresh`: the observations' memory is up to date."""
 
 
 class RolloutCache:
@@ -34,7 +34,8 @@ class RolloutCache:
         Args:
             source: Source ids, ``(lanes, source)``.
             answer: Answers so far, ``(lanes, max_answer)``.
-            read_memory: Gives the memory of lanes that show a new question.
+            read_memory: Gives the memory of lanes that show a new question. It is called fresh if the
+                questions have just been asked: no weight changed since the last call, no token written.
         """
         # In-place changes by an optimizer or a load raise a tensor's version counter. TRPO sets `.data` to
         # new memory; the old is held on to here, so that it cannot be given out again.
@@ -46,7 +47,7 @@ class RolloutCache:
             fresh = False
         else:
             new = (source != self.source).any(1) | (answer != self.answer).any(1)
-            fresh = True
+            fresh = not bool((answer[new] != PAD).any())
         self.version, self.weights = version, weights
         rows = new.nonzero().squeeze(1)
         if len(rows):
@@ -78,11 +79,15 @@ class RolloutCache:
     def _begin(self, rows: Tensor, source: Tensor, answer: Tensor, memory: Memory) -> None:
         """Take in lanes with a question or an answer that the cache does not know."""
         self.source[rows], self.answer = source[rows], self.answer.index_copy(0, rows, answer[rows])
-        width = memory.source.shape[1]
-        self.values[rows, :width], self.keys[rows, :width] = memory.values, memory.keys
+        # Zero behind: normalised attention would see what a longer question left there.
+        padding = (0, 0, 0, source.shape[1] - memory.source.shape[1])
+        self.values[rows] = torch.nn.functional.pad(memory.values, padding)
+        self.keys[rows] = torch.nn.functional.pad(memory.keys, padding)
         state, token = self._read_prefix(answer[rows], memory)
         state = state._replace(run=_widen(state.run, source.shape[1]))
-        self.state = DecoderState(*(old.index_copy(0, rows, s) for old, s in zip(self.state, state, strict=True)))
+        self.state = DecoderState(
+            *(old.index_copy(0, rows, s) for old, s in zip(self.state, state, strict=True))
+        )
         self.token = self.token.index_copy(0, rows, token)
 
     def _read_prefix(self, answer: Tensor, memory: Memory) -> tuple[DecoderState, Tensor]:

@@ -47,7 +47,7 @@ class Vocabulary:
     def train(cls, texts: Iterable[str], size: int = 2048) -> Vocabulary:
         """Learn a vocabulary of at most `size` tokens from `texts`, deterministically.
 
-        Pieces are merged only if they stand together in about one text in two hundred: common words become
+        Pieces are merged only if they stand together in about one text in fifty: common words become
         tokens, while the names in the training texts stay spelled in pieces, as unseen names will be. A
         network that never met a name as one token has to learn how to copy it.
 
@@ -69,7 +69,7 @@ class Vocabulary:
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=size,
-            min_frequency=max(2, len(texts) // 200),
+            min_frequency=max(2, len(texts) // 50),
             special_tokens=list(SPECIAL_TOKENS),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,

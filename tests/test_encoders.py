@@ -98,7 +98,12 @@ def test_a_file_that_is_not_safetensors_is_refused(content: bytes, tmp_path: Pat
 def test_tensors_of_something_else_are_refused(tmp_path: Path, encoder: LSTMEncoder) -> None:
     path = tmp_path / "other.safetensors"
     config = '{"vocabulary": 20, "embedding": 6, "hidden": 5, "features": true}'
-    for metadata in (None, {"encoder_config": "{"}, {"encoder_config": '{"x": 1}'}, {"encoder_config": config}):
+    for metadata in (
+        None,
+        {"encoder_config": "{"},
+        {"encoder_config": '{"x": 1}'},
+        {"encoder_config": config},
+    ):
         save_file({"weight": torch.zeros(2)}, str(path), metadata=metadata)
         with pytest.raises(QAError, match="is no encoder file"):
             LSTMEncoder.load(path)

@@ -117,7 +117,11 @@ def slow_runs(tokens: list[int], source: list[int]) -> list[list[int]]:
     """How many of the last tokens stand just before each source position, by comparing lists."""
     return [
         [
-            max(n for n in range(LONGEST_RUN + 1) if n <= min(t + 1, s) and source[s - n : s] == tokens[t + 1 - n : t + 1])
+            max(
+                n
+                for n in range(LONGEST_RUN + 1)
+                if n <= min(t + 1, s) and source[s - n : s] == tokens[t + 1 - n : t + 1]
+            )
             for s in range(len(source))
         ]
         for t in range(len(tokens))
@@ -167,7 +171,9 @@ def test_additive_scores_follow_the_formula() -> None:
     for b in range(2):
         for t in range(3):
             for s in range(4):
-                hidden = module.query.weight @ query[b, t] + module.keys.weight @ memory[b, s] + module.keys.bias
+                hidden = (
+                    module.query.weight @ query[b, t] + module.keys.weight @ memory[b, s] + module.keys.bias
+                )
                 torch.testing.assert_close(got[b, t, s], (module.score.weight @ torch.tanh(hidden))[0])
 
 
@@ -176,7 +182,9 @@ def test_multiplicative_scores_follow_the_formula() -> None:
     module = MultiplicativeAttention(5, 6, 7)
     query, memory, got = scores(module)
     weight = module.query.weight.T @ module.keys.weight  # W of h^T W m
-    torch.testing.assert_close(got, torch.einsum("btq,qm,bsm->bts", query, weight, memory), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        got, torch.einsum("btq,qm,bsm->bts", query, weight, memory), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_normalised_scores_follow_the_formula() -> None:

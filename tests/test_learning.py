@@ -1,0 +1,96 @@
+"""Stock PPO learns to answer from nothing but feedback."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import SETTINGS
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecMonitor
+from torch.nn.utils import parameters_to_vector
+
+from agents.buffers import AnswerRolloutBuffer
+from agents.decoding import Limits, answer_all
+from agents.vec_env import QAVecEnv
+from policies import LMActorCriticPolicy, LMConfig, LSTMAttentionLM
+from qa_env.datasets import QAExample
+from qa_env.feedback.text import token_f1
+from qa_env.vector_env import QAVectorEnv
+from qa_env.vocabulary import Vocabulary
+
+WORDS = ("red", "green", "blue", "white", "black", "yellow", "brown", "grey")
+ECHO = [QAExample(word, word, answers=(word,)) for word in WORDS]
+LIMITS = Limits(max_source=2, max_answer=3)
+
+
+@pytest.fixture(scope="module")
+def words() -> Vocabulary:
+    vocabulary = Vocabulary.train([*WORDS, *WORDS], 320)
+    assert all(len(vocabulary.encode(word)) == 1 for word in WORDS)
+    return vocabulary
+
+
+def echo_model(vocabulary: Vocabulary, setting: str, seed: int = 0) -> PPO:
+    torch.manual_seed(seed)
+    sizes = {"vocabulary": len(vocabulary), "embedding": 32, "encoder_hidden": 16, "hidden": 32}
+    lm = LSTMAttentionLM(LMConfig(**sizes))
+    if setting == "frozen":
+        lm.freeze_encoder()
+    env = QAVectorEnv(
+        64,
+        data=ECHO,
+        vocabulary=vocabulary,
+        encoder=None if setting == "tokens" else lm.encoder,
+        feedback="f1",
+        max_source=LIMITS.max_source,
+        max_answer=LIMITS.max_answer,
+    )
+    model = PPO(
+        LMActorCriticPolicy,
+        VecMonitor(QAVecEnv(env), info_keywords=("is_success",)),
+        learning_rate=3e-3,
+        n_steps=8,
+        batch_size=128,
+        n_epochs=4,
+        gamma=1.0,
+        ent_coef=0.003,
+        policy_kwargs={"lm": lm},
+        rollout_buffer_class=AnswerRolloutBuffer,
+        seed=seed,
+    )
+    model.rollout_buffer.keeps_memory = setting == "frozen"
+    return model
+
+
+def sampled_reward(model: PPO) -> float:
+    """Mean reward of the last hundred sampled answers."""
+    return float(np.mean([episode["r"] for episode in model.ep_info_buffer]))
+
+
+def greedy_reward(model: PPO, vocabulary: Vocabulary) -> float:
+    answers = answer_all(model.policy, vocabulary, ECHO, LIMITS)
+    return float(np.mean([token_f1(a, e.answers) for a, e in zip(answers, ECHO, strict=True)]))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_ppo_learns_to_repeat_the_question_from_rewards_alone(words: Vocabulary, setting: str) -> None:
+    model = echo_model(words, setting)
+    before = greedy_reward(model, words)
+    model.learn(12_288)
+    assert before < 0.5
+    assert sampled_reward(model) >= 0.9
+    assert greedy_reward(model, words) == 1.0
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_same_seed_learns_exactly_the_same(words: Vocabulary, setting: str) -> None:
+    weights = []
+    for seed in (0, 0, 1):
+        model = echo_model(words, setting, seed)
+        start = parameters_to_vector(model.policy.parameters()).detach().clone()
+        model.learn(1024)
+        weights.append(parameters_to_vector(model.policy.parameters()).detach())
+        assert not torch.equal(weights[-1], start)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
