@@ -70,7 +70,7 @@ class Trainer:
             self.vocabulary, self.fluency = self._language()
         self.judge = Judge(self.fluency, SimulatedUsers(self.config.users, self.fluency))
         self.logger = configure(str(self.run.folder), ["tensorboard"])
-        lm = LSTMAttentionLM(dataclasses.replace(self.config.lm, vocabulary=len(self.vocabulary)))
+        lm = make_language_model(self.config, self.vocabulary)
         before = self._warm_start(lm)
         if self.config.encoder == "frozen":
             lm.freeze_encoder()
@@ -241,6 +241,12 @@ class Trainer:
         stages = ", ".join(f"{name} {value:.0f} s" for name, value in results["seconds"].items())
         self.console.print(f"{self.episodes} rated answers; {stages}; everything is in {self.run.folder}", markup=False)
         return results
+
+
+def make_language_model(config: TrainConfig, vocabulary: Vocabulary) -> LSTMAttentionLM:
+    """An untrained language model of the config's sizes for the vocabulary."""
+    sizes = dataclasses.replace(config.lm, vocabulary=len(vocabulary))
+    return LSTMAttentionLM(sizes, vocabulary.sentence_ends)
 
 
 def kl_coef(model: BaseAlgorithm) -> float:

@@ -152,21 +152,23 @@ def warm_start(
     policy.lm.load_state_dict(best)
 
 
-def warm_up_critic(model: PPO, rollouts: int, epochs: int = 4) -> None:
+def warm_up_critic(model: PPO, rollouts: int, steps: int = 300) -> None:
     """Fit the value head to the returns of the warm-started policy, which itself does not change.
 
     Without it the first advantages come from a random critic and undo part of the warm start.
     """
     _, callback = model._setup_learn(model.n_steps * model.n_envs * rollouts, None)
-    optimizer = torch.optim.Adam(model.policy.value_net.parameters(), lr=1e-3)
+    assert model.env is not None
+    parts = []
     for _ in range(rollouts):
-        assert model.env is not None
         model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-        for _ in range(epochs):
-            for batch in model.rollout_buffer.get(model.batch_size):
-                with torch.no_grad():
-                    features = model.policy._unroll(batch.observations).features
-                loss = torch.nn.functional.mse_loss(model.policy.value_net(features).flatten(), batch.returns)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+        with torch.no_grad():
+            parts += [(model.policy.features(b.observations), b.returns) for b in model.rollout_buffer.get()]
+    features, returns = (torch.cat(column) for column in zip(*parts, strict=True))
+    optimizer = torch.optim.Adam(model.policy.value_net.parameters(), lr=1e-3)
+    for _ in range(steps):
+        rows = torch.randint(len(returns), (512,))
+        loss = torch.nn.functional.mse_loss(model.policy.value_net(features[rows]).flatten(), returns[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

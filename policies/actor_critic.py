@@ -136,6 +136,10 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         values: Tensor = self.value_net(self._decode(obs).features)
         return values
 
+    def features(self, batch: AnswerBatch) -> Tensor:
+        """What the critic sees of the tokens of whole answers, ``(rows, hidden)``."""
+        return self._unroll(batch).features
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.get_distribution(observation).get_actions(deterministic=deterministic)
 

@@ -33,12 +33,7 @@ class LMConfig:
     copy: bool = True
     """Mix copying of source tokens into the output (pointer-generator)."""
     features: bool = True
-    """Tell the encoder each source token's segment and whether it stands in the question."""
-
-    @property
-    def encoder(self) -> EncoderConfig:
-        """The encoder's part."""
-        return EncoderConfig(self.vocabulary, self.embedding, self.encoder_hidden, self.features)
+    """Tell the encoder each source token's segment and how it occurs in the question."""
 
 
 class Memory(NamedTuple):
@@ -114,14 +109,22 @@ class LSTMAttentionLM(nn.Module):
       (pointer-generator, See et al. 2017, equations 8 and 9).
 
     The model holds weights and no state of any episode. `unroll` and `step` give the same numbers.
+
+    Args:
+        config: Sizes and parts.
+        sentence_ends: Ids of the tokens that end a sentence (`Vocabulary.sentence_ends`), for the features.
     """
 
-    def __init__(self, config: LMConfig) -> None:
+    def __init__(self, config: LMConfig, sentence_ends: tuple[int, ...] = ()) -> None:
         super().__init__()
         if config.attention not in ATTENTIONS:
             raise QAError(f"attention must be one of {', '.join(ATTENTIONS)}; got '{config.attention}'")
         self.config = config
-        self.encoder = LSTMEncoder(config.encoder)
+        self.encoder = LSTMEncoder(
+            EncoderConfig(
+                config.vocabulary, config.embedding, config.encoder_hidden, config.features, sentence_ends
+            )
+        )
         self.embedding = self.encoder.embedding  # shared by encoder, decoder and output
         width = self.encoder.width
         self.first_state = nn.Linear(width, 2 * config.hidden)

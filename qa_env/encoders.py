@@ -27,7 +27,7 @@ ASSETS = Path(__file__).parent / "assets"
 
 LONGEST_PHRASE = 4
 """Shared phrases of this length and longer are the same to the features."""
-FEATURES = 2 + LONGEST_PHRASE
+FEATURES = 5 + LONGEST_PHRASE
 
 
 class Encoder(Protocol):
@@ -60,7 +60,9 @@ class EncoderConfig:
     hidden: int = 128
     """Per direction: an output has twice this width."""
     features: bool = True
-    """Tell each source token its segment and whether it stands in the question too."""
+    """Tell each source token its segment and how it occurs in the question (`source_features`)."""
+    sentence_ends: tuple[int, ...] = ()
+    """Ids of the tokens that end a sentence."""
 
 
 class LSTMEncoder(nn.Module):
@@ -80,6 +82,8 @@ class LSTMEncoder(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.1)
         with torch.no_grad():
             self.embedding.weight[PAD].zero_()
+        self.register_buffer("sentence_ends", torch.tensor(config.sentence_ends, dtype=torch.long), persistent=False)
+        self.sentence_ends: Tensor
         if config.features:
             self.feature_embedding = nn.Linear(FEATURES, config.embedding, bias=False)
         # Two one-directional LSTMs over the left-aligned source, the second over each row's reversed
@@ -94,7 +98,7 @@ class LSTMEncoder(nn.Module):
         ids, valid = source[:, :longest], mask[:, :longest]
         embedded = self.embedding(ids)
         if self.config.features:
-            embedded = embedded + self.feature_embedding(source_features(ids))
+            embedded = embedded + self.feature_embedding(source_features(ids, self.sentence_ends))
         flip = reversal(valid)
         ahead, _ = self.forward_lstm(embedded)
         backwards, _ = self.backward_lstm(take_rows(embedded, flip))
@@ -124,32 +128,56 @@ class LSTMEncoder(nn.Module):
             raise QAError(f"no encoder file {path}")
         try:
             with safe_open(str(path), framework="pt") as file:
-                config = EncoderConfig(**json.loads(file.metadata()["encoder_config"]))
+                sizes = json.loads(file.metadata()["encoder_config"])
+            config = EncoderConfig(**sizes | {"sentence_ends": tuple(sizes.get("sentence_ends", ()))})
             encoder = cls(config)
             encoder.load_state_dict(load_file(str(path)))
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise QAError(f"{path} is no encoder file: {str(error):.100}") from None
         return encoder.requires_grad_(False).eval()
 
 
-def source_features(source: Tensor) -> Tensor:
+def source_features(source: Tensor, ends: Tensor) -> Tensor:
     """Features of every source token, shape ``(batch, source, FEATURES)``, from ids ``(batch, source)``.
 
-    In the question; in the context; and for a context token that stands in the question too, how long
-    the phrase around it is that the two share: one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more.
+    1. In the question. 2. In the context. 3. to 6. A context token that stands in the question too: how long
+    the phrase is that the two share there, one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more. 7. A token of
+    either that stands in both: one over how often it occurs in the context, since a name that is said once
+    tells more than "the". 8. A context token: the sum of feature 7 over its sentence, as a share of the
+    best sentence's sum, and 9. whether its sentence is the best.
+
+    Args:
+        source: Source ids, ``(batch, source)``.
+        ends: Ids of the tokens that end a sentence, ``(n,)``.
     """
     in_context = ((source == SEP).cumsum(1) > 0) & (source != PAD)
     in_question = ~in_context & (source != PAD)
     width = max(int(in_question.sum(1).max()), 1)
     question = torch.where(in_question, source, PAD)[:, :width]
     same = ((source.unsqueeze(2) == question.unsqueeze(1)) & in_context.unsqueeze(2)).to(torch.uint8)
+    shared = nn.functional.one_hot(_phrase_lengths(same), LONGEST_PHRASE + 1)[:, :, 1:].float()
+    counts = same.sum(1, dtype=torch.float32)  # (batch, question): how often the context says it
+    rarity = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
+    in_both = (same * rarity.unsqueeze(1)).amax(2)  # (batch, source)
+    ended = nn.functional.pad(torch.isin(source, ends)[:, :-1], (1, 0)) | (source == SEP)
+    sentence = ended.cumsum(1)  # (batch, source)
+    sums = torch.zeros_like(in_both).scatter_add(1, sentence.clamp(max=source.shape[1] - 1), in_both)
+    share = (sums / sums.amax(1, keepdim=True).clamp(min=1e-6)).gather(1, sentence.clamp(max=source.shape[1] - 1))
+    in_both = in_both + nn.functional.pad(rarity, (0, source.shape[1] - width))
+    columns = (in_question, in_context, in_both, share * in_context, (share == 1) & in_context)
+    return torch.cat((torch.stack([c.float() for c in columns], dim=2), shared), dim=2)
+
+
+def _phrase_lengths(same: Tensor) -> Tensor:
+    """Length of the longest shared phrase around each source token, at most `LONGEST_PHRASE`.
+
+    `same[b, s, q]` says that source token ``s`` equals question token ``q``; 0 where nothing is shared.
+    """
     before, behind = same, same  # (batch, source, question): shared tokens up to and from this pair
     for _ in range(LONGEST_PHRASE - 1):
         before = same * (1 + nn.functional.pad(before[:, :-1, :-1], (1, 0, 1, 0)))
         behind = same * (1 + nn.functional.pad(behind[:, 1:, 1:], (0, 1, 0, 1)))
-    phrase = ((before + behind).amax(2).long() - 1).clamp(0, LONGEST_PHRASE)
-    shared = nn.functional.one_hot(phrase, LONGEST_PHRASE + 1)[:, :, 1:]
-    return torch.cat((in_question.unsqueeze(2), in_context.unsqueeze(2), shared), dim=2).float()
+    return ((before + behind).amax(2).long() - 1).clamp(0, LONGEST_PHRASE)
 
 
 def reversal(valid: Tensor) -> Tensor:

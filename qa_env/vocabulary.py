@@ -21,9 +21,11 @@ SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<sep>")
 FORBIDDEN = (PAD, BOS, SEP)
 """Tokens that never stand in an answer: every action mask excludes them."""
 
+SENTENCE_ENDS = (".", "?", "!")
+
 # A word takes the blank before it along, so "Tokyo" in a question and in a passage is the same
 # token; digits are split off singly, because numbers are copied digit by digit; punctuation apart.
-_WORDS = Regex(r" ?\p{L}[\p{L}\p{M}'’]*| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
+_WORDS = Regex(r" ?\p{L}[\p{L}\p{M}'’]*| ?\p{N}|[.,]\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
 
 
 class Vocabulary:
@@ -57,7 +59,7 @@ class Vocabulary:
         smallest = 256 + len(SPECIAL_TOKENS)
         if size < smallest:
             raise QAError(f"vocabulary size must be at least {smallest} (256 bytes + special tokens), got {size}")
-        texts = list(texts)
+        texts = [" " + text.strip() for text in texts]  # as they are encoded
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.NFC()
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -112,7 +114,12 @@ class Vocabulary:
     @property
     def is_digit(self) -> NDArray[np.bool_]:
         """Whether a token is a digit, with or without a blank in front, shape ``(vocabulary,)``."""
-        return np.array([token.removeprefix("Ġ") in set("0123456789") for token in self._tokens], dtype=np.bool_)
+        return np.array([token.lstrip("Ġ.,") in set("0123456789") for token in self._tokens], dtype=np.bool_)
+
+    @property
+    def sentence_ends(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a sentence."""
+        return tuple(i for i, token in enumerate(self._tokens) if token in SENTENCE_ENDS)
 
     @property
     def is_word_piece(self) -> NDArray[np.bool_]:

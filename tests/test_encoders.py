@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from qa_env.encoders import (
 from qa_env.errors import QAError
 from qa_env.vocabulary import PAD, SEP
 
-ROWS = ([5, 6, 7, SEP, 6, 7, 9, 5], [8], [5, 6, SEP, 5], [9, 9, 9, 9, SEP, 9, 9])
+FULL_STOP = 14
+ROWS = ([5, 6, 7, SEP, 6, FULL_STOP, 9, 5], [8], [5, 6, SEP, 5], [9, 9, 9, 9, SEP, 9, 9])
 
 
 def batch(*rows: list[int], width: int | None = None) -> np.ndarray:
@@ -31,7 +33,7 @@ def batch(*rows: list[int], width: int | None = None) -> np.ndarray:
 @pytest.fixture(params=[True, False], ids=["features", "no features"])
 def encoder(request: pytest.FixtureRequest) -> LSTMEncoder:
     torch.manual_seed(0)
-    encoder = LSTMEncoder(EncoderConfig(vocabulary=20, embedding=6, hidden=5, features=request.param))
+    encoder = LSTMEncoder(EncoderConfig(20, 6, 5, features=request.param, sentence_ends=(FULL_STOP,)))
     with torch.no_grad():
         encoder.embedding.weight[PAD].fill_(1.0)  # a tied output layer trains this row too
     return encoder
@@ -83,7 +85,7 @@ def test_a_saved_encoder_is_the_same_when_loaded_and_frozen(encoder: LSTMEncoder
 
 
 def test_a_missing_encoder_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(QAError, match="no encoder file .*none"):
+    with pytest.raises(QAError, match=r"no encoder file .*none"):
         LSTMEncoder.load(tmp_path / "none")
 
 
@@ -91,7 +93,7 @@ def test_a_missing_encoder_file_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_not_safetensors_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.safetensors"
     path.write_bytes(content)
-    with pytest.raises(QAError, match="broken.safetensors is no encoder file"):
+    with pytest.raises(QAError, match=r"broken\.safetensors is no encoder file"):
         LSTMEncoder.load(path)
 
 
@@ -109,16 +111,20 @@ def test_tensors_of_something_else_are_refused(tmp_path: Path, encoder: LSTMEnco
             LSTMEncoder.load(path)
 
 
+def features(*rows: list[int], width: int | None = None) -> torch.Tensor:
+    return source_features(torch.tensor(batch(*rows, width=width)), torch.tensor([FULL_STOP]))
+
+
 def test_features_tell_the_segment() -> None:
-    features = source_features(torch.tensor(batch([5, 6, SEP, 7, 8], [5, 6, 7], [SEP, 5], width=6)))
-    assert features.shape == (3, 6, FEATURES)
-    assert features[:, :, 0].tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
-    assert features[:, :, 1].tolist() == [[0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
+    found = features([5, 6, SEP, 7, 8], [5, 6, 7], [SEP, 5], width=6)
+    assert found.shape == (3, 6, FEATURES)
+    assert found[:, :, 0].tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
+    assert found[:, :, 1].tolist() == [[0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
 
 
 def phrase_lengths(row: list[int]) -> list[int]:
     """The shared-phrase feature of each token as a number, 0 for none."""
-    shared = source_features(torch.tensor([row]))[0, :, 2:]
+    shared = features(row)[0, :, -LONGEST_PHRASE:]
     assert shared.sum(1).max() <= 1
     return [int(one_hot.argmax()) + 1 if one_hot.any() else 0 for one_hot in shared]
 
@@ -142,9 +148,37 @@ def test_features_tell_the_length_of_the_phrase_shared_with_the_question(
 ) -> None:
     assert LONGEST_PHRASE == 4
     assert phrase_lengths(row) == expected
-    padded = source_features(torch.tensor(batch(row, [7] * 20)))[0]
-    assert torch.equal(padded[: len(row)], source_features(torch.tensor([row]))[0])
+    padded = features(row, [7] * 20)[0]
+    assert torch.equal(padded[: len(row)], features(row)[0])
     assert not padded[len(row) :].any()
+
+
+def slow_sentence_features(row: list[int]) -> list[list[float]]:
+    """Of each token: how telling it is, its sentence's share of the best sum, and whether it is best."""
+    cut = row.index(SEP)
+    question, context = row[:cut], row[cut:]
+    telling = [1 / context.count(t) if t in context and t in question else 0.0 for t in row]
+    starts = [cut, *(i + 1 for i in range(cut, len(row)) if row[i] == FULL_STOP), len(row)]
+    sums = [sum(telling[a:b]) for a, b in itertools.pairwise(starts)]
+    shares = [0.0] * cut
+    for total, (start, end) in zip(sums, itertools.pairwise(starts), strict=True):
+        shares += [total / max(sums) if max(sums) else 0.0] * (end - start)
+    return [[t, s, float(s == 1.0)] for t, s in zip(telling, shares, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [5, 6, SEP, 7, 8],
+        [5, 6, 7, SEP, 6, 6, 9, 5],
+        [5, 5, SEP, 5, FULL_STOP, 5, 8],
+        [5, 6, 7, 9, SEP, 9, 5, 11, FULL_STOP, 9, 6, 7, 12, FULL_STOP, 9, 13, FULL_STOP],
+        [5, 6, FULL_STOP, 7, SEP, 5, FULL_STOP, 6, FULL_STOP, 8],
+    ],
+)
+def test_features_tell_rare_shared_tokens_and_the_sentence_that_has_most_of_them(row: list[int]) -> None:
+    found = features(row, [9] * 30)[0, : len(row), 2:-LONGEST_PHRASE]
+    torch.testing.assert_close(found, torch.tensor(slow_sentence_features(row)))
 
 
 def test_reversal_turns_round_what_is_not_padding() -> None:

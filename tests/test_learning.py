@@ -26,7 +26,7 @@ LIMITS = Limits(max_source=2, max_answer=3)
 
 @pytest.fixture(scope="module")
 def words() -> Vocabulary:
-    vocabulary = Vocabulary.train([*WORDS, *WORDS], 320)
+    vocabulary = Vocabulary.train([*WORDS, *WORDS], 400)
     assert all(len(vocabulary.encode(word)) == 1 for word in WORDS)
     return vocabulary
 
@@ -77,8 +77,8 @@ def greedy_reward(model: PPO, vocabulary: Vocabulary) -> float:
 def test_ppo_learns_to_repeat_the_question_from_rewards_alone(words: Vocabulary, setting: str) -> None:
     model = echo_model(words, setting)
     before = greedy_reward(model, words)
-    model.learn(12_288)
-    assert before < 0.5
+    model.learn(8192)
+    assert before <= 0.5
     assert sampled_reward(model) >= 0.9
     assert greedy_reward(model, words) == 1.0
 

@@ -100,7 +100,8 @@ def test_long_and_short_questions_in_turn_leave_nothing_behind_in_a_lane(
     env, policy = setup(new_task, setting, lanes=2, attention=attention)
     by_length = np.argsort((env.task.sources != PAD).sum(1))
     shortest, longest = int(by_length[0]), int(by_length[-1])
-    assert (env.task.sources[[shortest, longest]] != PAD).sum(1).tolist() == [4, MAX_SOURCE]
+    lengths = (env.task.sources != PAD).sum(1)
+    assert lengths[shortest] < 8 and lengths[longest] == MAX_SOURCE
     long, _ = env.reset(options={"index": [longest, longest]})
     short, _ = env.reset(options={"index": [shortest, shortest]})
     observation = long
@@ -265,10 +266,16 @@ def test_greedy_decoding_writes_what_predict_writes_in_the_environment(
     count = len(task["data"])
     env = QAVectorEnv(count, **task)
     policy = new_policy(env, lm, temperature=0.7, top_k=5)
-    with torch.no_grad():  # ends now and then
-        lm.output_bias[EOS] += 4.0
+    with torch.no_grad():
         lm.generate_gate.weight.zero_()
         lm.generate_gate.bias.fill_(1.0)
+        for _ in range(60):  # until some answers end early and others do not
+            lm.output_bias[EOS] += 0.1
+            written = greedy(policy, env.task.sources, MAX_ANSWER)
+            lengths = (written.tokens != PAD).sum(1)
+            if lengths.min() < MAX_ANSWER:
+                break
+    assert lengths.min() < lengths.max() == MAX_ANSWER
     observation, _ = env.reset(options={"index": np.arange(count)})
     played: list[np.ndarray | None] = [None] * count
     for _ in range(MAX_ANSWER):
@@ -277,10 +284,7 @@ def test_greedy_decoding_writes_what_predict_writes_in_the_environment(
         for lane in np.flatnonzero(done):
             if played[lane] is None:
                 played[lane] = info["final_obs"][lane]["answer"]
-    written = greedy(policy, env.task.sources, MAX_ANSWER)
     np.testing.assert_array_equal(written.tokens, np.array(played))
-    lengths = (written.tokens != PAD).sum(1)
-    assert lengths.min() < lengths.max() == MAX_ANSWER
     assert written.attention.shape == (count, MAX_ANSWER, env.task.sources.shape[1])
     first = written.attention[:, 0]
     np.testing.assert_allclose(first.sum(1), 1, atol=1e-5)

@@ -29,7 +29,8 @@ def data(vocabulary: Vocabulary) -> Supervised:
         QAExample(
             f"{name}",
             f"What is the capital of {name}?",
-            f"The capital city of {other} is Minsk. The capital city of {name} is {city}. 1204 people live in {city}.",
+            f"The capital city of {other} is Minsk. The capital city of {name} is {city}. "
+            f"1204 people live in {city}.",
             (f"The capital of {name} is {city}.",),
         )
         for name, other, city in zip(

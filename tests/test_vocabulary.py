@@ -83,6 +83,11 @@ def test_frequent_words_become_tokens_and_rare_names_stay_in_pieces() -> None:
     assert len(vocabulary) < 600
 
 
+def test_words_at_the_start_of_training_texts_become_tokens() -> None:
+    vocabulary = Vocabulary.train(["Which river is long?", "Which city is big?", " Which one?\n"], 400)
+    assert len(vocabulary.encode("Which")) == 1
+
+
 def test_digits_are_tokens_of_their_own() -> None:
     assert len(SMALL.encode("1535")) - len(SMALL.encode("1")) == 3
     assert SMALL.is_digit[SMALL.encode("x7")[-1]]
