@@ -66,12 +66,13 @@ class EncoderConfig:
 
 
 class LSTMEncoder(nn.Module):
-    """Embedding, source-token features and a bidirectional LSTM.
+    """Embedding, source-token features, a bidirectional LSTM, and a residual connection around it.
 
-    The features (Chen et al. 2017, "Reading Wikipedia to Answer Open-Domain Questions", section 3.2)
-    are embedded and added to the token's embedding: which segment the token is in (question or
-    context) and, for the context, whether it occurs in the question and in how long a shared phrase.
-    They are computed from the ids, so the observation needs no more than the ids.
+    Two things of Chen et al. 2017 ("Reading Wikipedia to Answer Open-Domain Questions", section 3.2) are
+    added to a token's embedding ``e_i``: its `source_features`, embedded, and, in the context, the aligned
+    question embedding ``A sum_j a_ij e_j`` over the question's tokens ``j``, with
+    ``a_ij = softmax_j relu(B e_i)^T relu(B e_j)``: a soft match of "protons" with "atomic number" where the
+    features see equal tokens only. Both come from the ids, so the observation needs no more than the ids.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -79,17 +80,20 @@ class LSTMEncoder(nn.Module):
         self.config = config
         self.width = 2 * config.hidden
         self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=PAD)
-        nn.init.normal_(self.embedding.weight, std=0.1)
+        nn.init.normal_(self.embedding.weight, std=0.3)
         with torch.no_grad():
             self.embedding.weight[PAD].zero_()
         self.register_buffer("sentence_ends", torch.tensor(config.sentence_ends, dtype=torch.long), persistent=False)
         self.sentence_ends: Tensor
         if config.features:
             self.feature_embedding = nn.Linear(FEATURES, config.embedding, bias=False)
+            self.alignment = nn.Linear(config.embedding, config.embedding)
+            self.aligned = nn.Linear(config.embedding, config.embedding, bias=False)
         # Two one-directional LSTMs over the left-aligned source, the second over each row's reversed
         # tokens: padding stays at the end in both, so an output does not depend on the batch's padding.
         self.forward_lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
         self.backward_lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
+        self.residual = nn.Linear(config.embedding, self.width, bias=False)
 
     def forward(self, source: Tensor) -> Tensor:
         """Encode ids of shape ``(batch, source)`` to outputs of shape ``(batch, source, width)``."""
@@ -98,12 +102,25 @@ class LSTMEncoder(nn.Module):
         ids, valid = source[:, :longest], mask[:, :longest]
         embedded = self.embedding(ids)
         if self.config.features:
-            embedded = embedded + self.feature_embedding(source_features(ids, self.sentence_ends))
+            features = self.feature_embedding(source_features(ids, self.sentence_ends))
+            embedded = embedded + features + self._align(embedded, ids)
         flip = reversal(valid)
         ahead, _ = self.forward_lstm(embedded)
         backwards, _ = self.backward_lstm(take_rows(embedded, flip))
-        outputs = torch.cat((ahead, take_rows(backwards, flip)), dim=2) * valid.unsqueeze(2)
+        outputs = torch.cat((ahead, take_rows(backwards, flip)), dim=2) + self.residual(embedded)
+        outputs = outputs * valid.unsqueeze(2)
         return nn.functional.pad(outputs, (0, 0, 0, source.shape[1] - longest))
+
+    def _align(self, embedded: Tensor, ids: Tensor) -> Tensor:
+        """The aligned question embedding of each context token, zero elsewhere: ``(batch, source, embedding)``."""
+        in_question, in_context = segments(ids)
+        width = max(int(in_question.sum(1).max()), 1)
+        projected = torch.relu(self.alignment(embedded))
+        scores = torch.bmm(projected, projected[:, :width].transpose(1, 2))
+        scores = scores.masked_fill(~in_question[:, None, :width], -1e8)
+        aligned = torch.bmm(torch.softmax(scores, dim=2), embedded[:, :width])
+        result: Tensor = self.aligned(aligned) * in_context.unsqueeze(2)
+        return result
 
     @torch.no_grad()
     def encode(self, source: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -137,21 +154,26 @@ class LSTMEncoder(nn.Module):
         return encoder.requires_grad_(False).eval()
 
 
+def segments(source: Tensor) -> tuple[Tensor, Tensor]:
+    """Which tokens are in the question and which in the context (SEP included), each ``(batch, source)``."""
+    in_context = ((source == SEP).cumsum(1) > 0) & (source != PAD)
+    return ~in_context & (source != PAD), in_context
+
+
 def source_features(source: Tensor, ends: Tensor) -> Tensor:
     """Features of every source token, shape ``(batch, source, FEATURES)``, from ids ``(batch, source)``.
 
-    1. In the question. 2. In the context. 3. to 6. A context token that stands in the question too: how long
-    the phrase is that the two share there, one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more. 7. A token of
-    either that stands in both: one over how often it occurs in the context, since a name that is said once
-    tells more than "the". 8. A context token: the sum of feature 7 over its sentence, as a share of the
-    best sentence's sum, and 9. whether its sentence is the best.
+    0. In the question. 1. In the context. 2. A token of either that stands in both: one over how often it
+    occurs in the context, since a name that is said once tells more than "the". 3. A context token: the sum
+    of feature 2 over its sentence, as a share of the best sentence's sum, and 4. whether its sentence is the
+    best. 5. to 8. A context token that stands in the question too: how long the phrase is that the two
+    share there, one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more.
 
     Args:
         source: Source ids, ``(batch, source)``.
         ends: Ids of the tokens that end a sentence, ``(n,)``.
     """
-    in_context = ((source == SEP).cumsum(1) > 0) & (source != PAD)
-    in_question = ~in_context & (source != PAD)
+    in_question, in_context = segments(source)
     width = max(int(in_question.sum(1).max()), 1)
     question = torch.where(in_question, source, PAD)[:, :width]
     same = ((source.unsqueeze(2) == question.unsqueeze(1)) & in_context.unsqueeze(2)).to(torch.uint8)
@@ -161,8 +183,8 @@ def source_features(source: Tensor, ends: Tensor) -> Tensor:
     in_both = (same * rarity.unsqueeze(1)).amax(2)  # (batch, source)
     ended = nn.functional.pad(torch.isin(source, ends)[:, :-1], (1, 0)) | (source == SEP)
     sentence = ended.cumsum(1)  # (batch, source)
-    sums = torch.zeros_like(in_both).scatter_add(1, sentence.clamp(max=source.shape[1] - 1), in_both)
-    share = (sums / sums.amax(1, keepdim=True).clamp(min=1e-6)).gather(1, sentence.clamp(max=source.shape[1] - 1))
+    sums = nn.functional.pad(torch.zeros_like(in_both), (0, 1)).scatter_add(1, sentence, in_both)
+    share = (sums / sums.amax(1, keepdim=True).clamp(min=1e-6)).gather(1, sentence)
     in_both = in_both + nn.functional.pad(rarity, (0, source.shape[1] - width))
     columns = (in_question, in_context, in_both, share * in_context, (share == 1) & in_context)
     return torch.cat((torch.stack([c.float() for c in columns], dim=2), shared), dim=2)
