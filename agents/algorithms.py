@@ -35,7 +35,10 @@ def make_ppo(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> PPO:
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
         rollout_buffer_class=AnswerRolloutBuffer,
-        rollout_buffer_kwargs={"kl_coef": config.kl_coef},
+        rollout_buffer_kwargs={
+            "kl_coef": config.kl_coef,
+            "baseline": "group" if config.samples_per_question > 1 else "critic",
+        },
         **common,
     )
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
+from qa_env.errors import QAError
 from qa_env.vocabulary import PAD
 
 REFERENCE_BATCH = 256
@@ -28,17 +29,30 @@ class AnswerRolloutBuffer(RolloutBuffer):
     Before returns are computed each token is charged ``kl_coef * (log pi - log pi_ref)`` (Ziegler et al.
     2019, "Fine-Tuning Language Models from Human Preferences", section 2).
 
+    Args:
+        kl_coef: Weight of the penalty.
+        baseline: What an answer's return is compared with. ``"critic"``: the value head, by generalised
+            advantage estimation, as in SB3. ``"group"``: the mean reward of the other answers to the same
+            question in the rollout (leave-one-out, Kool et al. 2019; RLOO, Ahmadian et al. 2024), which
+            takes the question's difficulty out of the advantage; answers that are alone or unfinished
+            keep the critic's.
+
     Attributes:
         reference: The frozen policy of the KL penalty, or None for no penalty. Set after construction,
             so that it is not saved with the algorithm.
+        keeps_memory: Keep the encoder's outputs once an answer: set it if the policy's encoder is frozen.
         kl_coef: Weight of the penalty; may be changed between rollouts.
         kl: Mean over the answers' tokens of ``log pi - log pi_ref`` in the last rollout.
         raw_rewards: The rewards without the penalty, ``(n_steps, n_envs)``.
     """
 
-    def __init__(self, *args: Any, kl_coef: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, kl_coef: float = 0.0, baseline: str = "critic", **kwargs: Any) -> None:
+        if baseline not in ("critic", "group"):
+            raise QAError(f"baseline must be 'critic' or 'group', got '{baseline}'")
         self.kl_coef = kl_coef
+        self.baseline = baseline
         self.reference: LMActorCriticPolicy | None = None
+        self.keeps_memory = False
         self.kl = 0.0
         super().__init__(*args, **kwargs)
 
@@ -78,9 +92,6 @@ class AnswerRolloutBuffer(RolloutBuffer):
         self.pos += 1
         self.full = self.pos == self.buffer_size
 
-    keeps_memory: bool = False
-    """Keep the encoder's outputs once an answer: set it if the policy's encoder is frozen."""
-
     def compute_returns_and_advantage(self, last_values: Tensor, dones: NDArray[Any]) -> None:
         """Group the rows into answers, charge the KL penalty, then compute returns as SB3 does."""
         self._group()
@@ -90,10 +101,12 @@ class AnswerRolloutBuffer(RolloutBuffer):
             self.kl = float(penalty.mean())
             self.rewards -= self.kl_coef * penalty
         super().compute_returns_and_advantage(last_values, dones)
+        if self.baseline == "group":
+            self._compare_with_group(dones)
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:  # type: ignore[override]
-        """Yield minibatches of whole answers in random order, of about `batch_size` tokens each."""
-        order = np.random.permutation(len(self._tokens))
+        """Yield minibatches of about `batch_size` tokens: whole answers, those to a question together."""
+        order = np.argsort(np.random.permutation(self._question.max() + 1)[self._question], kind="stable")
         ends = np.cumsum(self._counts[order])
         total = int(ends[-1])
         parts = max(round(total / (batch_size or total)), 1)
@@ -124,17 +137,18 @@ class AnswerRolloutBuffer(RolloutBuffer):
         rows = np.repeat(self._first_row[answers], counts) + within
         time = np.repeat(self._offset[answers], counts) + within
         owner = np.repeat(np.arange(len(answers)), counts)
-        memory = self.to_torch(self._memory[answers]) if self._memory is not None else None
-        return (
-            AnswerBatch(
-                self.to_torch(self._source[answers]),
-                self.to_torch(self._tokens[answers]),
-                self.to_torch(owner),
-                self.to_torch(time),
-                memory,
-            ),
-            rows,
+        _, first, question = np.unique(self._question[answers], return_index=True, return_inverse=True)
+        asked = answers[first]  # an answer to each question
+        memory = self.to_torch(self._memory[asked]) if self._memory is not None else None
+        batch = AnswerBatch(
+            self.to_torch(self._source[asked]),
+            self.to_torch(question),
+            self.to_torch(self._tokens[answers]),
+            self.to_torch(owner),
+            self.to_torch(time),
+            memory,
         )
+        return batch, rows
 
     def _group(self) -> None:
         """Find the answers: a row each of source, tokens, first row, number of rows, tokens before."""
@@ -154,6 +168,26 @@ class AnswerRolloutBuffer(RolloutBuffer):
         owner = np.repeat(np.arange(len(order)), self._counts)
         time = batch_rows - np.repeat(self._first_row - self._offset, self._counts)
         self._tokens[owner, time] = self.actions[:, :, 0].swapaxes(0, 1).reshape(-1)
+        _, self._question = np.unique(self._source, axis=0, return_inverse=True)
+
+    def _compare_with_group(self, dones: NDArray[Any]) -> None:
+        """Advantages of finished answers: return minus the mean reward of the others to the question."""
+        lanes, steps = self.n_envs, self.buffer_size
+        rewards = self.rewards.swapaxes(0, 1).reshape(-1)
+        ends = self._first_row + self._counts  # one behind an answer's last row
+        finished = (ends % steps != 0) | np.asarray(dones, dtype=bool)[(ends - 1) // steps]
+        final = self.raw_rewards.swapaxes(0, 1).reshape(-1)[ends - 1] * finished
+        number = np.bincount(self._question, finished)[self._question] - finished
+        others = np.bincount(self._question, final)[self._question] - final
+        owner = np.repeat(np.arange(len(ends)), self._counts)
+        # Rewards from a token to its answer's end: a cumulative sum from the back, restarted at each answer.
+        behind = np.append(np.cumsum(rewards[::-1])[::-1], 0.0)
+        to_go = behind[:-1] - behind[ends[owner]]
+        compared = (finished & (number > 0))[owner]
+        baseline = (others / np.maximum(number, 1))[owner]
+        advantages = self.advantages.swapaxes(0, 1).reshape(-1)
+        advantages = np.where(compared, to_go - baseline, advantages)
+        self.advantages = advantages.reshape(lanes, steps).T.astype(np.float32)
 
     @torch.no_grad()
     def _log_ratio(self) -> NDArray[np.float32]:

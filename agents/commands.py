@@ -54,8 +54,9 @@ def _one_line(printed: str, arguments: Sequence[str], kind: type[Any], options: 
         flag = argument.split("=")[0].replace("_", "-")
         if flag.startswith("--") and flag not in known:
             return f"unknown option {argument.split('=')[0]}{suggest(flag, known)}"
-    text = " ".join(re.sub(r"[─│╭╮╰╯]+", " ", printed).split())
-    return re.split(r" For full helptext| Full helptext", text)[0].removeprefix("Parsing error ")
+    body = re.sub(r"╭.*╮|[─│╰╯]+", " ", printed)  # the box's title says less than its first line
+    text = re.split(r" For full helptext| Full helptext| Argument helptext", " ".join(body.split()))[0]
+    return re.sub(r"^Missing from .*?: ", "missing: ", text.replace(" (required)", "")).strip()
 
 
 def _help(kind: type[Any], options: dict[str, Any]) -> str:

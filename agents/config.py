@@ -42,6 +42,8 @@ class RLConfig:
     """Tokens to write during training."""
     n_envs: int = 64
     """Questions answered side by side."""
+    samples_per_question: int = 4
+    """Answers to each question, compared with one another; 1 compares with the critic alone."""
     n_steps: int = 48
     """Tokens a lane writes between two updates."""
     batch_size: int = 768

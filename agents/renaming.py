@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qa_env.vocabulary import Vocabulary
+from qa_env.vocabulary import Kind, Vocabulary
 
 IntArray = NDArray[np.int64]
 
@@ -19,22 +19,22 @@ class Renaming:
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        starts, digit, piece = vocabulary.starts_word, vocabulary.is_digit, vocabulary.is_word_piece
-        self._digit = digit
-        self._inside = piece & ~starts  # continues a word that has begun before
-        self._piece = piece
-        self._classes = [np.flatnonzero(c) for c in (piece & starts, piece & ~starts, digit & starts, digit & ~starts)]
+        self._kinds = vocabulary.kinds
+        numeric = (Kind.NUMBER, Kind.DIGIT, Kind.DECIMAL)
+        self._digit = np.isin(self._kinds, numeric)
+        self._classes = [np.flatnonzero(self._kinds == kind) for kind in (Kind.WORD, Kind.INSIDE, *numeric)]
 
     def __call__(self, source: IntArray, answer: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
         """Rename in each example anew: ``source (batch, source)`` and ``answer (batch, time)``."""
-        size = len(self._digit)
+        size = len(self._kinds)
         mapping = np.tile(np.arange(size), (len(source), 1))
         for members in self._classes:
             mapping[:, members] = rng.permuted(np.tile(members, (len(source), 1)), axis=1)
         return self._apply(source, mapping), self._apply(answer, mapping)
 
     def _apply(self, ids: IntArray, mapping: IntArray) -> IntArray:
-        inside = self._inside[ids]
-        followed = np.pad(inside[:, 1:], ((0, 0), (0, 1))) & self._piece[ids]
-        renamed = inside | followed | self._digit[ids]
+        kinds = self._kinds[ids]
+        inside = kinds == Kind.INSIDE
+        begins = (kinds == Kind.WORD) & np.pad(inside[:, 1:], ((0, 0), (0, 1)))
+        renamed = inside | begins | self._digit[ids]
         return np.where(renamed, np.take_along_axis(mapping, ids, axis=1), ids)

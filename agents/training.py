@@ -151,6 +151,7 @@ class Trainer:
         config = self.config
         env = QAVectorEnv(
             config.rl.n_envs,
+            samples_per_question=config.rl.samples_per_question,
             data=self.data.unlabelled,
             vocabulary=self.vocabulary,
             encoder=None if config.encoder == "tokens" else lm.encoder,
@@ -246,7 +247,7 @@ class Trainer:
 def make_language_model(config: TrainConfig, vocabulary: Vocabulary) -> LSTMAttentionLM:
     """An untrained language model of the config's sizes for the vocabulary."""
     sizes = dataclasses.replace(config.lm, vocabulary=len(vocabulary))
-    return LSTMAttentionLM(sizes, vocabulary.sentence_ends)
+    return LSTMAttentionLM(sizes, vocabulary.kinds)
 
 
 def kl_coef(model: BaseAlgorithm) -> float:

@@ -95,7 +95,8 @@ def as_batch(source: NDArray[np.int64], tokens: NDArray[np.int64]) -> tuple[Answ
     """Whole answers ``(answers, time)`` to sources ``(answers, source)``, and their tokens ``(rows,)``."""
     ids = torch.as_tensor(tokens)
     answer, time = (ids != PAD).nonzero(as_tuple=True)
-    return AnswerBatch(torch.as_tensor(source), ids, answer, time, None), ids[answer, time]
+    batch = AnswerBatch(torch.as_tensor(source), torch.arange(len(ids)), ids, answer, time, None)
+    return batch, ids[answer, time]
 
 
 def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised) -> float:

@@ -24,14 +24,16 @@ class AnswerBatch(NamedTuple):
     """Whole answers, and which of their tokens a minibatch is about.
 
     Attributes:
-        source: Source ids, ``(answers, source)``.
+        source: Source ids of the questions, each once, ``(questions, source)``.
+        question: Which question each answer belongs to, ``(answers,)``.
         tokens: The answers' ids, PAD behind, ``(answers, max_answer)``.
         answer: Which answer each row belongs to, ``(rows,)``.
         time: Which token of it the row is, ``(rows,)``.
-        memory: The encoder's outputs, ``(answers, source, width)``, if the encoder is frozen.
+        memory: The encoder's outputs, ``(questions, source, width)``, if the encoder is frozen.
     """
 
     source: Tensor
+    question: Tensor
     tokens: Tensor
     answer: Tensor
     time: Tensor
@@ -179,7 +181,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         else:
             memory = self.lm.memory(batch.source, batch.memory)
         tokens = batch.tokens[:, : int(batch.time.max()) + 1]
-        return self.lm.unroll(tokens, memory).at(batch.answer, batch.time)
+        return self.lm.unroll(tokens, memory.select(batch.question)).at(batch.answer, batch.time)
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from policies.attention import ATTENTIONS, MASKED
@@ -112,18 +114,16 @@ class LSTMAttentionLM(nn.Module):
 
     Args:
         config: Sizes and parts.
-        sentence_ends: Ids of the tokens that end a sentence (`Vocabulary.sentence_ends`), for the features.
+        kinds: The kind of each token (`Vocabulary.kinds`), ``(vocabulary,)``, for the encoder's features.
     """
 
-    def __init__(self, config: LMConfig, sentence_ends: tuple[int, ...] = ()) -> None:
+    def __init__(self, config: LMConfig, kinds: NDArray[np.int64] | None = None) -> None:
         super().__init__()
         if config.attention not in ATTENTIONS:
             raise QAError(f"attention must be one of {', '.join(ATTENTIONS)}; got '{config.attention}'")
         self.config = config
         self.encoder = LSTMEncoder(
-            EncoderConfig(
-                config.vocabulary, config.embedding, config.encoder_hidden, config.features, sentence_ends
-            )
+            EncoderConfig(config.vocabulary, config.embedding, config.encoder_hidden, config.features), kinds
         )
         self.embedding = self.encoder.embedding  # shared by encoder, decoder and output
         width = self.encoder.width

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qa_env.errors import QAError
-from qa_env.vocabulary import PAD, SEP
+from qa_env.vocabulary import PAD, SEP, Kind
 
 ASSETS = Path(__file__).parent / "assets"
 """The default encoder and its vocabulary."""
@@ -27,7 +27,7 @@ ASSETS = Path(__file__).parent / "assets"
 
 LONGEST_PHRASE = 4
 """Shared phrases of this length and longer are the same to the features."""
-FEATURES = 5 + LONGEST_PHRASE
+FEATURES = 5 + LONGEST_PHRASE + 2 * len(Kind)
 
 
 class Encoder(Protocol):
@@ -60,9 +60,7 @@ class EncoderConfig:
     hidden: int = 128
     """Per direction: an output has twice this width."""
     features: bool = True
-    """Tell each source token its segment and how it occurs in the question (`source_features`)."""
-    sentence_ends: tuple[int, ...] = ()
-    """Ids of the tokens that end a sentence."""
+    """Tell each source token its kind, its segment and how it occurs in the question (`source_features`)."""
 
 
 class LSTMEncoder(nn.Module):
@@ -73,9 +71,14 @@ class LSTMEncoder(nn.Module):
     question embedding ``A sum_j a_ij e_j`` over the question's tokens ``j``, with
     ``a_ij = softmax_j relu(B e_i)^T relu(B e_j)``: a soft match of "protons" with "atomic number" where the
     features see equal tokens only. Both come from the ids, so the observation needs no more than the ids.
+
+    Args:
+        config: Sizes.
+        kinds: The kind of each token of the vocabulary (`Vocabulary.kinds`), ``(vocabulary,)``, for the
+            features; saved with the weights. None: all of them `Kind.OTHER`.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, kinds: NDArray[np.int64] | None = None) -> None:
         super().__init__()
         self.config = config
         self.width = 2 * config.hidden
@@ -83,8 +86,10 @@ class LSTMEncoder(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.3)
         with torch.no_grad():
             self.embedding.weight[PAD].zero_()
-        self.register_buffer("sentence_ends", torch.tensor(config.sentence_ends, dtype=torch.long), persistent=False)
-        self.sentence_ends: Tensor
+        self.kinds: Tensor
+        self.register_buffer("kinds", torch.zeros(config.vocabulary, dtype=torch.long))
+        if kinds is not None:
+            self.kinds.copy_(torch.from_numpy(kinds))
         if config.features:
             self.feature_embedding = nn.Linear(FEATURES, config.embedding, bias=False)
             self.alignment = nn.Linear(config.embedding, config.embedding)
@@ -102,7 +107,7 @@ class LSTMEncoder(nn.Module):
         ids, valid = source[:, :longest], mask[:, :longest]
         embedded = self.embedding(ids)
         if self.config.features:
-            features = self.feature_embedding(source_features(ids, self.sentence_ends))
+            features = self.feature_embedding(source_features(ids, self.kinds))
             embedded = embedded + features + self._align(embedded, ids)
         flip = reversal(valid)
         ahead, _ = self.forward_lstm(embedded)
@@ -145,8 +150,7 @@ class LSTMEncoder(nn.Module):
             raise QAError(f"no encoder file {path}")
         try:
             with safe_open(str(path), framework="pt") as file:
-                sizes = json.loads(file.metadata()["encoder_config"])
-            config = EncoderConfig(**sizes | {"sentence_ends": tuple(sizes.get("sentence_ends", ()))})
+                config = EncoderConfig(**json.loads(file.metadata()["encoder_config"]))
             encoder = cls(config)
             encoder.load_state_dict(load_file(str(path)))
         except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -160,20 +164,22 @@ def segments(source: Tensor) -> tuple[Tensor, Tensor]:
     return ~in_context & (source != PAD), in_context
 
 
-def source_features(source: Tensor, ends: Tensor) -> Tensor:
+def source_features(source: Tensor, kinds: Tensor) -> Tensor:
     """Features of every source token, shape ``(batch, source, FEATURES)``, from ids ``(batch, source)``.
 
     0. In the question. 1. In the context. 2. A token of either that stands in both: one over how often it
     occurs in the context, since a name that is said once tells more than "the". 3. A context token: the sum
     of feature 2 over its sentence, as a share of the best sentence's sum, and 4. whether its sentence is the
     best. 5. to 8. A context token that stands in the question too: how long the phrase is that the two
-    share there, one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more.
+    share there, one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more. Then the token's kind, and the kind
+    of the token behind it: whether a word goes on says whether a copy is complete.
 
     Args:
         source: Source ids, ``(batch, source)``.
-        ends: Ids of the tokens that end a sentence, ``(n,)``.
+        kinds: The kind of every token of the vocabulary, ``(vocabulary,)``.
     """
     in_question, in_context = segments(source)
+    kind = kinds[source]
     width = max(int(in_question.sum(1).max()), 1)
     question = torch.where(in_question, source, PAD)[:, :width]
     same = ((source.unsqueeze(2) == question.unsqueeze(1)) & in_context.unsqueeze(2)).to(torch.uint8)
@@ -181,13 +187,16 @@ def source_features(source: Tensor, ends: Tensor) -> Tensor:
     counts = same.sum(1, dtype=torch.float32)  # (batch, question): how often the context says it
     rarity = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
     in_both = (same * rarity.unsqueeze(1)).amax(2)  # (batch, source)
-    ended = nn.functional.pad(torch.isin(source, ends)[:, :-1], (1, 0)) | (source == SEP)
+    ended = nn.functional.pad((kind == Kind.END)[:, :-1], (1, 0)) | (source == SEP)
     sentence = ended.cumsum(1)  # (batch, source)
     sums = nn.functional.pad(torch.zeros_like(in_both), (0, 1)).scatter_add(1, sentence, in_both)
     share = (sums / sums.amax(1, keepdim=True).clamp(min=1e-6)).gather(1, sentence)
     in_both = in_both + nn.functional.pad(rarity, (0, source.shape[1] - width))
     columns = (in_question, in_context, in_both, share * in_context, (share == 1) & in_context)
-    return torch.cat((torch.stack([c.float() for c in columns], dim=2), shared), dim=2)
+    kind_now = nn.functional.one_hot(kind, len(Kind)).float()
+    behind = nn.functional.pad(kind[:, 1:], (0, 1), value=Kind.OTHER)  # the kind of padding too
+    kind_next = nn.functional.one_hot(behind, len(Kind)).float()
+    return torch.cat((torch.stack([c.float() for c in columns], dim=2), shared, kind_now, kind_next), dim=2)
 
 
 def _phrase_lengths(same: Tensor) -> Tensor:

@@ -28,14 +28,22 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
     Args:
         num_envs: Lanes.
         render_mode: None or ``"ansi"``.
+        samples_per_question: With k > 1 a question is asked k times: the next k lanes that become free get
+            it, so that its answers come close together and can be compared.
         **task: The arguments of `QATask`.
     """
 
-    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **task: Any) -> None:
+    def __init__(
+        self, num_envs: int = 1, render_mode: str | None = None, samples_per_question: int = 1, **task: Any
+    ) -> None:
         self.metadata = {"render_modes": ["ansi"], "render_fps": 4, "autoreset_mode": AutoresetMode.SAME_STEP}
         if num_envs < 1:
             raise QAError(f"num_envs must be at least 1, got {num_envs}")
+        if not 1 <= samples_per_question <= num_envs:
+            raise QAError(f"samples_per_question must be from 1 to num_envs={num_envs}, got {samples_per_question}")
         check_render_mode(render_mode)
+        self.samples_per_question = samples_per_question
+        self._asked, self._question = 0, 0
         self.task = QATask(**task)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -46,6 +54,8 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
         self.answers = Answers(num_envs, self.task.max_answer)
         self.indices: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._memory: NDArray[np.float32] | None = None
+        if self.task.encoder is not None:
+            self._shape = (num_envs, self.task.sources.shape[1], self.task.encoder.width)
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
 
     def reset(
@@ -62,6 +72,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
             for lane, lane_seed in enumerate(seeds):
                 if lane_seed is not None:
                     self._rngs[lane] = np.random.default_rng(lane_seed)
+        self._asked = 0
         everything = np.ones(self.num_envs, dtype=np.bool_)
         self._ask(everything, None if options is None else options.get("index"))
         return self._observe(), {}
@@ -99,16 +110,22 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
     def _ask(self, lanes: BoolArray, index: Any) -> None:
         """Draw new examples in `lanes`, encode them once, and empty their answers."""
         if index is None:
-            chosen = [int(self._rngs[i].integers(len(self.task.examples))) for i in np.flatnonzero(lanes)]
+            self.indices[lanes] = [self._draw(lane) for lane in np.flatnonzero(lanes)]
         else:
-            chosen = check_indices(index, int(lanes.sum()), len(self.task.examples))
-        self.indices[lanes] = chosen
+            self.indices[lanes] = check_indices(index, int(lanes.sum()), len(self.task.examples))
         self.answers.reset(lanes)
         if self.task.encoder is not None:
-            encoded = self.task.encoder.encode(self.task.sources[self.indices[lanes]])
+            questions, inverse = np.unique(self.indices[lanes], return_inverse=True)
             # A new array, since the one before was handed out and belongs to the caller.
-            self._memory = encoded if self._memory is None else self._memory.copy()
-            self._memory[lanes] = encoded
+            self._memory = np.empty(self._shape, np.float32) if self._memory is None else self._memory.copy()
+            self._memory[lanes] = self.task.encoder.encode(self.task.sources[questions])[inverse]
+
+    def _draw(self, lane: int) -> int:
+        """The next question of a lane; every `samples_per_question`-th call draws a new one."""
+        if self._asked % self.samples_per_question == 0:
+            self._question = int(self._rngs[lane].integers(len(self.task.examples)))
+        self._asked += 1
+        return self._question
 
     def _observe(self) -> Observation:
         observation: Observation = {

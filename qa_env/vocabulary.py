@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,29 @@ FORBIDDEN = (PAD, BOS, SEP)
 """Tokens that never stand in an answer: every action mask excludes them."""
 
 SENTENCE_ENDS = (".", "?", "!")
+DIGITS = tuple("0123456789")
 
 # A word takes the blank before it along, so "Tokyo" in a question and in a passage is the same
 # token; digits are split off singly, because numbers are copied digit by digit; punctuation apart.
 _WORDS = Regex(r" ?\p{L}[\p{L}\p{M}'’]*| ?\p{N}|[.,]\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
+
+
+class Kind(IntEnum):
+    """What a token is to the spelling of a text."""
+
+    OTHER = 0
+    WORD = 1
+    """Letters with a blank in front: a word or the start of one."""
+    INSIDE = 2
+    """Letters that go on with a word."""
+    NUMBER = 3
+    """A digit with a blank in front."""
+    DIGIT = 4
+    """A further digit."""
+    DECIMAL = 5
+    """A point or comma with the digit behind it."""
+    END = 6
+    """The end of a sentence."""
 
 
 class Vocabulary:
@@ -107,25 +127,9 @@ class Vocabulary:
         return int(self.tokenizer.get_vocab_size())
 
     @property
-    def starts_word(self) -> NDArray[np.bool_]:
-        """Whether a token has a blank in front, shape ``(vocabulary,)``."""
-        return np.array([token.startswith("Ġ") for token in self._tokens], dtype=np.bool_)
-
-    @property
-    def is_digit(self) -> NDArray[np.bool_]:
-        """Whether a token is a digit, with or without a blank in front, shape ``(vocabulary,)``."""
-        return np.array([token.lstrip("Ġ.,") in set("0123456789") for token in self._tokens], dtype=np.bool_)
-
-    @property
-    def sentence_ends(self) -> tuple[int, ...]:
-        """Ids of the tokens that end a sentence."""
-        return tuple(i for i, token in enumerate(self._tokens) if token in SENTENCE_ENDS)
-
-    @property
-    def is_word_piece(self) -> NDArray[np.bool_]:
-        """Whether a token is made of letters (or bytes of letters), shape ``(vocabulary,)``."""
-        pieces = [token.removeprefix("Ġ") for token in self._tokens]
-        return np.array([p != "" and all(c.isalpha() or ord(c) > 127 for c in p) for p in pieces], dtype=np.bool_)
+    def kinds(self) -> NDArray[np.int64]:
+        """What kind of token each one is, a `Kind`, shape ``(vocabulary,)``."""
+        return np.array([_kind(token) for token in self._tokens], dtype=np.int64)
 
     @property
     def _tokens(self) -> list[str]:
@@ -146,3 +150,19 @@ class Vocabulary:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; special tokens and a blank in front are left out."""
         return str(self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
+
+
+def _kind(token: str) -> Kind:
+    """The kind of a token, written in the byte-level alphabet ("Ġ" is a blank)."""
+    piece = token.removeprefix("Ġ")
+    blank = piece != token
+    if token in SENTENCE_ENDS:
+        return Kind.END
+    if piece in DIGITS:
+        return Kind.NUMBER if blank else Kind.DIGIT
+    if piece[:1] in (".", ",") and piece[1:] in DIGITS:
+        return Kind.DECIMAL
+    # Bytes above 127 stand for letters of other scripts and for letters with accents.
+    if piece and token not in SPECIAL_TOKENS and all(c.isalpha() or ord(c) > 127 for c in piece):
+        return Kind.WORD if blank else Kind.INSIDE
+    return Kind.OTHER

@@ -117,14 +117,47 @@ def test_every_relation_has_enough_phrasings_of_its_own(relation: str) -> None:
     phrasings = RELATIONS[relation]
     questions = phrasings.questions + phrasings.heldout_questions
     statements = phrasings.statements + phrasings.heldout_statements
-    assert len(phrasings.questions) >= 5
+    assert len(phrasings.questions) >= 8
     assert len(phrasings.heldout_questions) >= 2
-    assert len(phrasings.statements) >= 5
+    assert len(phrasings.statements) >= 9
     assert 1 <= len(phrasings.heldout_statements) <= 2
+    assert len({*questions, *statements}) == len(questions) + len(statements)
+    assert max(len(text.split()) for text in questions + statements) <= 14
     assert all(text.count("{e}") == 1 for text in questions + statements)
     assert all(text.count("{v}") == 1 for text in statements)
     others = [t for name in RELATIONS if name != relation for t in RELATIONS[name].questions]
     assert len({*questions, *others}) == len(questions) + len(others)
+
+
+def words_apart(one: str, other: str) -> int:
+    a, b = (re.findall(r"{\w}|\w+", text.lower()) for text in (one, other))
+    row = list(range(len(b) + 1))
+    for i, word in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, beside in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (word != beside))
+    return row[-1]
+
+
+@pytest.mark.parametrize("relation", [*RELATIONS, "country of a city"])
+def test_heldout_phrasings_differ_from_training_ones_but_use_their_words(relation: str) -> None:
+    phrasings = RELATIONS.get(relation, COUNTRY_OF_CITY)
+    for train, heldout in (
+        (phrasings.questions, phrasings.heldout_questions),
+        (phrasings.statements, phrasings.heldout_statements),
+    ):
+        assert all(words_apart(t, h) >= 2 and h.lower() not in t.lower() for t in train for h in heldout)
+        # Past the first five phrasings the training ones keep further away.
+        assert all(words_apart(t, h) >= 3 for t in train[5:] for h in heldout)
+    known = set(re.findall(r"\w+", " ".join(phrasings.questions + phrasings.statements).lower()))
+    asked = " ".join(phrasings.heldout_questions + phrasings.heldout_statements).lower()
+    assert {word for word in re.findall(r"\w+", asked) if len(word) > 3} <= known
+
+
+def test_the_country_of_a_city_has_enough_phrasings() -> None:
+    assert len(COUNTRY_OF_CITY.questions) >= 7
+    assert all(text.count("{e}") == 1 for text in COUNTRY_OF_CITY.questions)
+    assert not set(COUNTRY_OF_CITY.questions) & set(COUNTRY_OF_CITY.heldout_questions)
 
 
 def test_there_are_at_least_twelve_relations_and_each_is_asked_equally_often() -> None:

@@ -1,4 +1,4 @@
-"""Phrasings for countries and cities, written for this project.
+"""Phrasings for countries, written for this project.
 
 No phrasing puts a possessive after ``{e}``: two-step questions fill in "the country in which Osaka lies".
 The words that carry a relation in a held-out question ("governed", "inhabitants") occur in a training
@@ -17,6 +17,9 @@ COUNTRY = {
             "Name the capital city of {e}.",
             "{e} has which city as its capital?",
             "Where is the government of {e}?",
+            "What is the city called that {e} is governed from?",
+            "From what place does the government rule {e}?",
+            "The city that is the capital of {e} has what name?",
         ),
         heldout_questions=(
             "From which city is {e} governed?",
@@ -28,6 +31,10 @@ COUNTRY = {
             "{e} has its capital in {v}.",
             "{e} is governed from {v}.",
             "The government of {e} sits in the city of {v}.",
+            "Among its cities, {e} has {v} as the capital.",
+            "{v} is the city that {e} is governed from.",
+            "From {v}, the government rules all of {e}.",
+            "As the capital, {e} chose the city called {v}.",
         ),
         heldout_statements=(
             "As its capital, {e} has {v}.",
@@ -41,6 +48,9 @@ COUNTRY = {
             "What is the continent of {e}?",
             "To which continent does {e} belong?",
             "{e} is found on which continent?",
+            "Name the continent on which one finds {e}.",
+            "As a part of which continent is {e} counted?",
+            "The continent where {e} is located has what name?",
         ),
         heldout_questions=(
             "Name the continent where {e} is located.",
@@ -52,6 +62,10 @@ COUNTRY = {
             "{e} belongs to the continent of {v}.",
             "{e} is located in {v}.",
             "On the map, {e} is found in {v}.",
+            "{v} is the continent that holds {e}.",
+            "On the globe, {e} forms a part of {v}.",
+            "{v} is where one finds {e} on the map.",
+            "Of all continents, {v} is the one where {e} lies.",
         ),
         heldout_statements=(
             "{v} is the continent where {e} is found.",
@@ -65,6 +79,9 @@ COUNTRY = {
             "What money do people use in {e}?",
             "Name the currency of {e}.",
             "In {e}, people pay in which currency?",
+            "With which currency can one pay for bread in {e}?",
+            "{e} uses which kind of money?",
+            "What does one pay with when shopping in {e}?",
         ),
         heldout_questions=(
             "With which money does one pay in {e}?",
@@ -76,6 +93,10 @@ COUNTRY = {
             "People in {e} pay with the {v}.",
             "The money used in {e} is the {v}.",
             "The {v} is the currency used in {e}.",
+            "In the shops of {e}, the {v} is what one pays with.",
+            "As money, the {v} is used in {e}.",
+            "With the {v}, one pays for bread in {e}.",
+            "As the currency of its shops and banks, {e} uses the {v}.",
         ),
         heldout_statements=(
             "In {e}, one pays with the {v}.",
@@ -89,6 +110,9 @@ COUNTRY = {
             "What do web addresses in {e} end in?",
             "Name the internet domain of {e}.",
             "Which ending do web addresses from {e} have?",
+            "On the internet, which domain stands for {e}?",
+            "{e} uses which ending for its internet addresses?",
+            "In which domain do the web pages from {e} end?",
         ),
         heldout_questions=(
             "In what do internet addresses from {e} end?",
@@ -100,6 +124,10 @@ COUNTRY = {
             "Web addresses from {e} end in {v}.",
             "{v} is the internet domain of {e}.",
             "On the internet, addresses in {e} have the ending {v}.",
+            "The ending used by internet pages from {e} is {v}.",
+            "{v} is the domain that {e} uses on the internet.",
+            "{v} stands at the end of web addresses in {e}.",
+            "In {v} end the internet addresses from {e}.",
         ),
         heldout_statements=(
             "The domain used by web addresses in {e} is {v}.",
@@ -113,6 +141,9 @@ COUNTRY = {
             "What code do you dial to call {e}?",
             "Name the telephone code of {e}.",
             "Telephone numbers in {e} start with which code?",
+            "Which code reaches {e} by telephone?",
+            "To telephone someone in {e}, which code does one dial?",
+            "What do you dial first before a number in {e}?",
         ),
         heldout_questions=(
             "With which code does one call {e} by telephone?",
@@ -124,6 +155,10 @@ COUNTRY = {
             "To call {e}, dial {v} first.",
             "{v} is the calling code of {e}.",
             "Telephone numbers in {e} start with {v}.",
+            "One reaches {e} by telephone with the code {v}.",
+            "The code {v} comes first when one dials numbers in {e}.",
+            "One dials the code {v} first for a number in {e}.",
+            "At the start of a telephone number in {e} is {v}.",
         ),
         heldout_statements=(
             "One dials {v} to call a number in {e}.",
@@ -137,6 +172,9 @@ COUNTRY = {
             "What word describes someone from {e}?",
             "Which word is used for the people of {e}?",
             "What is the word for a person who comes from {e}?",
+            "What do you call the people of {e}?",
+            "By which name is someone who comes from {e} known?",
+            "A person who comes from {e} is described by which word?",
         ),
         heldout_questions=(
             "What do you call someone who comes from {e}?",
@@ -148,6 +186,10 @@ COUNTRY = {
             "Someone who comes from {e} is described as {v}.",
             "{v} is the word that describes a person from {e}.",
             "People who come from {e} are called {v}.",
+            "One uses {v} as the name for people from {e}.",
+            "If someone is from {e}, the word for that person is {v}.",
+            "You use the word {v} when you describe people from {e}.",
+            "{v} is what you call someone from {e}.",
         ),
         heldout_statements=(
             "One uses the word {v} for someone from {e}.",
@@ -161,6 +203,9 @@ COUNTRY = {
             "Which official language does {e} have?",
             "Name the official language of {e}.",
             "What language does the state speak in {e}?",
+            "In {e}, official letters are written in which language?",
+            "{e} has given official status to which language?",
+            "What does {e} have as the language of its state?",
         ),
         heldout_questions=(
             "In {e}, which language has official status?",
@@ -172,6 +217,10 @@ COUNTRY = {
             "{e} has {v} as its official language.",
             "In {e}, the language of the state is {v}.",
             "The language with official status in {e} is {v}.",
+            "{v} is the language that has official status in {e}.",
+            "In {e}, official laws are written in {v}.",
+            "For official letters, {e} uses the language {v}.",
+            "The status of state language belongs to {v} in {e}.",
         ),
         heldout_statements=(
             "{v} has the status of official language in {e}.",
@@ -185,6 +234,9 @@ COUNTRY = {
             "How many square kilometres does {e} cover?",
             "How big is the area of {e}?",
             "Give the area of {e} in square kilometres.",
+            "{e} has an area of how many square kilometres?",
+            "How large is the area that {e} covers?",
+            "What size of area does {e} have on the map?",
         ),
         heldout_questions=(
             "{e} covers how many square kilometres?",
@@ -196,6 +248,10 @@ COUNTRY = {
             "{e} has an area of {v} square kilometres.",
             "{e} is {v} square kilometres large.",
             "The land of {e} is {v} square kilometres big.",
+            "{v} square kilometres of land are covered by {e}.",
+            "The area that {e} covers is {v} square kilometres.",
+            "{v} square kilometres is how large {e} is.",
+            "On an area of {v} square kilometres lies {e}.",
         ),
         heldout_statements=(
             "An area of {v} square kilometres is covered by {e}.",
@@ -209,6 +265,9 @@ COUNTRY = {
             "How many inhabitants does {e} have?",
             "How large is the population of {e}?",
             "Give the population of {e}.",
+            "{e} has how many people in its population?",
+            "What number of inhabitants are counted in {e}?",
+            "To how many people is {e} home?",
         ),
         heldout_questions=(
             "{e} is home to how many inhabitants?",
@@ -220,37 +279,14 @@ COUNTRY = {
             "{v} people live in {e}.",
             "{e} is home to {v} people.",
             "The number of inhabitants of {e} is {v}.",
+            "There are {v} inhabitants who live in {e}.",
+            "In {e}, {v} people have their home.",
+            "A population of {v} lives in {e}.",
+            "As its population, {e} has {v} people.",
         ),
         heldout_statements=(
             "In {e} there live {v} inhabitants.",
             "{e} has a population of {v} people.",
-        ),
-    ),
-}
-
-CITY = {
-    "country": Phrasings(
-        questions=(
-            "In which country does {e} lie?",
-            "Which country is {e} in?",
-            "In what country is the city of {e} located?",
-            "To which country does the city of {e} belong?",
-            "Name the country of {e}.",
-        ),
-        heldout_questions=(
-            "{e} is a city in which country?",
-            "Which country does {e} belong to?",
-        ),
-        statements=(
-            "{e} lies in {v}.",
-            "{e} is a city in {v}.",
-            "The city of {e} belongs to {v}.",
-            "The country of the city of {e} is {v}.",
-            "One of the cities of {v} is {e}.",
-        ),
-        heldout_statements=(
-            "In {v} there lies the city of {e}.",
-            "{v} is the country to which {e} belongs.",
         ),
     ),
 }

@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
-from qa_env.datasets.facts.countries import CITY, COUNTRY
+from qa_env.datasets.facts.countries import COUNTRY
 from qa_env.datasets.facts.elements import ELEMENT
 from qa_env.datasets.facts.phrasings import Phrasings
+
+CITY = {
+    "country": Phrasings(
+        questions=(
+            "In which country does {e} lie?",
+            "Which country is {e} in?",
+            "In what country is the city of {e} located?",
+            "To which country does the city of {e} belong?",
+            "Name the country of {e}.",
+            "{e} lies within which country?",
+            "Which country has {e} as one of its cities?",
+            "The city of {e} belongs to what country?",
+        ),
+        heldout_questions=(
+            "{e} is a city in which country?",
+            "Which country does {e} belong to?",
+        ),
+        statements=(
+            "{e} lies in {v}.",
+            "{e} is a city in {v}.",
+            "The city of {e} belongs to {v}.",
+            "The country of the city of {e} is {v}.",
+            "One of the cities of {v} is {e}.",
+            "{v} is the country which has {e} among its cities.",
+            "Within the borders of {v} lies {e}.",
+            "As a city, {e} belongs to the country of {v}.",
+            "In {v}, there is a city called {e}.",
+        ),
+        heldout_statements=(
+            "In {v} there lies the city of {e}.",
+            "{v} is the country to which {e} belongs.",
+        ),
+    ),
+}
 
 RELATIONS: dict[str, Phrasings] = {**COUNTRY, **CITY, **ELEMENT}
 
@@ -16,6 +50,8 @@ COUNTRY_OF_CITY = Phrasings(
         "the country of the city of {e}",
         "the country to which {e} belongs",
         "the country that has the city of {e}",
+        "the country where one finds {e}",
+        "the country that the city of {e} is in",
     ),
     heldout_questions=(
         "the country where the city of {e} lies",

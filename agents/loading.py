@@ -1,0 +1,69 @@
+"""A finished run, read back from its folder: for answering, and for evaluation on other data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agents.config import TrainConfig
+from agents.decoding import answer_all
+from agents.evaluation import Judge
+from agents.runs import Run
+from agents.training import make_language_model
+from policies.actor_critic import LMActorCriticPolicy
+from qa_env.datasets import QAExample
+from qa_env.feedback import SimulatedUsers
+from qa_env.feedback.fluency import FluencyModel
+from qa_env.task import QATask
+from qa_env.vocabulary import Vocabulary
+
+BEST, WARM_START = "model.safetensors", "warm_start.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a run has learned, on the CPU.
+
+    Attributes:
+        config: The run's settings.
+        vocabulary: Its tokenizer.
+        policy: Its policy, for writing answers.
+        fluency: Its frozen judge of wording.
+        judge: Measures answers as the run's own report did.
+    """
+
+    config: TrainConfig
+    vocabulary: Vocabulary
+    policy: LMActorCriticPolicy
+    fluency: FluencyModel
+    judge: Judge
+
+    def answers(self, examples: Sequence[QAExample]) -> list[str]:
+        """Greedy answers, one an example."""
+        return answer_all(self.policy, self.vocabulary, examples, self.config.limits)
+
+
+def load_policy(run: Run, name: str = BEST) -> LoadedRun:
+    """Read a run's policy and what goes with it.
+
+    Args:
+        run: The run.
+        name: The file of weights: `BEST`, `WARM_START` or another in the run's folder.
+
+    Raises:
+        QAError: If a file is missing or broken, or does not fit the others.
+    """
+    config = run.config()
+    vocabulary = run.vocabulary()
+    fluency = run.fluency(vocabulary)
+    lm = make_language_model(config, vocabulary)
+    if config.encoder == "frozen" and name != WARM_START:
+        lm.freeze_encoder()  # which happens after the warm start, and gives the decoder its own embedding
+    nothing = [QAExample("nothing", "")]  # the spaces depend on the vocabulary and the limits alone
+    task = QATask(nothing, vocabulary, None, "f1", **dataclasses.asdict(config.limits))
+    policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
+    run.load_policy(policy, name)
+    policy.set_training_mode(False)
+    judge = Judge(fluency, SimulatedUsers(config.users, fluency))
+    return LoadedRun(config, vocabulary, policy, fluency, judge)
