@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,9 @@ class AnswerRolloutBuffer(RolloutBuffer):
             self.kl = float(penalty.mean())
             self.rewards -= self.kl_coef * penalty
         super().compute_returns_and_advantage(last_values, dones)
+        self._end_answers(dones)
         if self.baseline == "group":
-            self._compare_with_group(dones)
+            self._compare_with_group()
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:  # type: ignore[override]
         """Yield minibatches of about `batch_size` tokens: whole answers, those to a question together."""
@@ -170,13 +171,24 @@ class AnswerRolloutBuffer(RolloutBuffer):
         self._tokens[owner, time] = self.actions[:, :, 0].swapaxes(0, 1).reshape(-1)
         _, self._question = np.unique(self._source, axis=0, return_inverse=True)
 
-    def _compare_with_group(self, dones: NDArray[Any]) -> None:
+    def finished(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], float]]:
+        """Source ids, answer ids and final reward of every answer that ended in the rollout."""
+        for answer in np.flatnonzero(self._finished):
+            yield self._source[answer], self._tokens[answer], float(self._final[answer])
+
+    def _end_answers(self, dones: NDArray[Any]) -> None:
+        """Find which answers are finished, and their final rewards without the penalty, ``(answers,)``."""
+        steps = self.buffer_size
+        ends = self._first_row + self._counts  # one behind an answer's last row
+        self._finished = (ends % steps != 0) | np.asarray(dones, dtype=bool)[(ends - 1) // steps]
+        self._final = self.raw_rewards.swapaxes(0, 1).reshape(-1)[ends - 1] * self._finished
+
+    def _compare_with_group(self) -> None:
         """Advantages of finished answers: return minus the mean reward of the others to the question."""
         lanes, steps = self.n_envs, self.buffer_size
         rewards = self.rewards.swapaxes(0, 1).reshape(-1)
-        ends = self._first_row + self._counts  # one behind an answer's last row
-        finished = (ends % steps != 0) | np.asarray(dones, dtype=bool)[(ends - 1) // steps]
-        final = self.raw_rewards.swapaxes(0, 1).reshape(-1)[ends - 1] * finished
+        finished, final = self._finished, self._final
+        ends = self._first_row + self._counts
         number = np.bincount(self._question, finished)[self._question] - finished
         others = np.bincount(self._question, final)[self._question] - final
         owner = np.repeat(np.arange(len(ends)), self._counts)

@@ -6,12 +6,15 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml
+from stable_baselines3.common.utils import get_device
 
 from agents.decoding import Limits
+from agents.self_imitation import ImitationConfig
 from agents.warm_start import WarmStartConfig
 from policies.language_model import LMConfig
 from qa_env.datasets import FactsConfig
@@ -38,7 +41,7 @@ class RLConfig:
 
     algorithm: str = "ppo"
     """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
-    timesteps: int = 400_000
+    timesteps: int = 160_000
     """Tokens to write during training."""
     n_envs: int = 64
     """Questions answered side by side."""
@@ -48,21 +51,21 @@ class RLConfig:
     """Tokens a lane writes between two updates."""
     batch_size: int = 768
     """Tokens a gradient step (whole answers of about this many)."""
-    n_epochs: int = 2
+    n_epochs: int = 1
     """Passes over a rollout."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     """At the start; it falls linearly to a tenth."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 1.0
     clip_range: float = 0.2
     vf_coef: float = 0.5
     ent_coef: float = 0.0
-    kl_coef: float = 0.02
+    kl_coef: float = 0.01
     """Charge for each nat a token that the policy moves from the warm start."""
     max_kl: float = 1.0
     """Mean nats a token from the warm start at which training backs off."""
     max_drop: float = 0.1
     """Fall of the validation score below its best at which training backs off."""
-    eval_every: int = 12
+    eval_every: int = 8
     """Rollouts between two validations."""
     temperature: float = 1.0
     top_k: int = 0
@@ -86,10 +89,53 @@ class TrainConfig:
     users: SimulatedUsersConfig = field(default_factory=SimulatedUsersConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
     seed: int = 0
     device: str = "cpu"
     log_dir: str = "runs"
     """Folder in which the run's own folder is made."""
+
+    def __post_init__(self) -> None:
+        """Check what no part of the config checks itself.
+
+        Raises:
+            QAError: If one is out of its range, or there is no such device.
+        """
+        for name, least in LEAST.items():
+            value = attrgetter(name)(self)
+            if not value >= least:
+                raise QAError(f"{name} must be {least} or more, got {value}")
+        for name in ("warm_start.learning_rate", "rl.learning_rate", "rl.temperature"):
+            if not attrgetter(name)(self) > 0:
+                raise QAError(f"{name} must be greater than 0, got {attrgetter(name)(self)}")
+        if not 1 <= self.rl.samples_per_question <= self.rl.n_envs:
+            raise QAError(
+                f"rl.samples_per_question must be from 1 to rl.n_envs={self.rl.n_envs}, "
+                f"got {self.rl.samples_per_question}"
+            )
+        try:
+            get_device(self.device)
+        except RuntimeError:
+            raise QAError(f"device must be cpu, cuda or auto, got '{self.device}'") from None
+
+
+LEAST = {
+    "seed": 0,
+    "lm.embedding": 1,
+    "lm.encoder_hidden": 1,
+    "lm.hidden": 1,
+    "warm_start.epochs": 0,
+    "warm_start.batch_size": 1,
+    "warm_start.critic_rollouts": 0,
+    "rl.timesteps": 0,
+    "rl.n_envs": 1,
+    "rl.n_steps": 2,
+    "rl.batch_size": 2,
+    "rl.n_epochs": 1,
+    "rl.eval_every": 1,
+    "rl.top_k": 0,
+}
+"""The smallest value of a setting."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -22,8 +22,8 @@ BATCH = 256
 class Limits:
     """Longest source and answer, in tokens."""
 
-    max_source: int = 96
-    max_answer: int = 24
+    max_source: int = 144
+    max_answer: int = 32
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from agents.evaluation import METRICS, Judge, results_table
 from agents.renaming import Renaming
 from agents.reports import log_report
 from agents.runs import Run
+from agents.self_imitation import SelfImitation
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start, warm_up_critic
 from policies.actor_critic import LMActorCriticPolicy
@@ -205,7 +206,7 @@ class Trainer:
         left = self.config.rl.timesteps - model.num_timesteps
         if left > 0:
             with self._stage("rl"):
-                self._learn_interruptibly(model, left, [log, validation])
+                self._learn_interruptibly(model, left, [log, *self._imitation(model), validation])
         self.episodes = log.episodes
 
     def _learn_interruptibly(self, model: BaseAlgorithm, timesteps: int, callbacks: list[Any]) -> None:
@@ -213,8 +214,18 @@ class Trainer:
         try:
             model.learn(timesteps, callback=callbacks, reset_num_timesteps=False, progress_bar=self.console.is_terminal)
         except KeyboardInterrupt:
-            callbacks[1].save_checkpoint()
+            callbacks[-1].save_checkpoint()
             raise
+
+    def _imitation(self, model: BaseAlgorithm) -> list[SelfImitation]:
+        """The self-imitation callback, if it is switched on and the algorithm keeps whole answers."""
+        buffer = getattr(model, "rollout_buffer", None)
+        if not self.config.imitation.batches or not isinstance(buffer, AnswerRolloutBuffer):
+            return []
+        labelled = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
+        return [
+            SelfImitation(self.config.imitation, labelled, Renaming(self.vocabulary), self.config.seed)
+        ]
 
     def _validate(self, policy: Any) -> dict[str, float]:
         examples = self.data.validation[:VALIDATION_QUESTIONS]

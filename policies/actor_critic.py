@@ -43,6 +43,9 @@ class AnswerBatch(NamedTuple):
 class LMActorCriticPolicy(ActorCriticPolicy):
     """The actor is the language model, the critic a small head on the decoder's attentional vector.
 
+    The critic's gradient stops at that vector: the squared error of noisy ratings is far larger than the
+    policy gradient, and would overwrite what the language model knows.
+
     Works on the observations of `QAEnv`. An observation is Markov (it carries the answer so far), so
     every method is right on any rows in any order; during rollouts the decoder's state is kept
     between steps, which changes nothing but the time.
@@ -81,7 +84,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         self.sampling = Sampling(temperature, top_k)
         self.lm = lm if lm is not None else new_language_model(observation_space, action_space)
         check_fit(self.lm, observation_space, action_space)
-        self.value_net = nn.Sequential(
+        self.value_net: nn.Module = nn.Sequential(  # type: ignore[assignment]
             nn.Linear(self.lm.config.hidden, self.lm.config.hidden),
             nn.Tanh(),
             nn.Linear(self.lm.config.hidden, 1),
@@ -113,7 +116,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         tokens = log_probs.argmax(1) if deterministic else torch.multinomial(log_probs.exp(), 1).squeeze(1)
         if cached:
             self.cache.append(tokens)
-        return tokens, self.value_net(decoded.features), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        return tokens, self.value_net(decoded.features.detach()), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
     def evaluate_actions(
         self, obs: PyTorchObs | AnswerBatch, actions: Tensor
@@ -126,7 +129,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         actions = actions.long().flatten()
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded), taken=actions)
         entropy = -(log_probs.exp() * log_probs).sum(1)
-        return self.value_net(decoded.features), log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropy
+        return self.value_net(decoded.features.detach()), log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropy
 
     def get_distribution(self, obs: PyTorchObs | AnswerBatch) -> Distribution:
         """The distribution over the next token, one a row."""

@@ -65,7 +65,7 @@ class NormalisedAttention(MultiplicativeAttention):
         return self.gain * nn.functional.normalize(super().forward(query, keys), dim=2)
 
 
-ATTENTIONS = {
+ATTENTIONS: dict[str, type[AdditiveAttention] | type[MultiplicativeAttention]] = {
     "additive": AdditiveAttention,
     "multiplicative": MultiplicativeAttention,
     "normalised": NormalisedAttention,

@@ -22,6 +22,13 @@ class RolloutCache:
     equals the prefix pass for any sequence of observations.
     """
 
+    source: Tensor
+    answer: Tensor
+    values: Tensor
+    keys: Tensor
+    state: DecoderState
+    token: Tensor
+
     def __init__(self, lm: LSTMAttentionLM) -> None:
         self.lm = lm
         self.version: tuple[tuple[int, int], ...] = ()

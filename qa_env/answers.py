@@ -32,7 +32,8 @@ class Answers:
         actions = np.where(np.isin(actions, FORBIDDEN), EOS, actions)
         self.tokens[self._lanes, self.lengths] = actions
         self.lengths += 1
-        return (actions == EOS) | (self.lengths == self.tokens.shape[1])
+        finished: BoolArray = (actions == EOS) | (self.lengths == self.tokens.shape[1])
+        return finished
 
     def reset(self, lanes: BoolArray) -> None:
         """Empty the answers where `lanes`, shape ``(lanes,)``, is true."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from qa_env.answers import Answers
@@ -56,6 +57,8 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's own form)
+
+    observation_space: spaces.Dict  # type: ignore[assignment]
 
     def __init__(self, render_mode: str | None = None, **task: Any) -> None:
         check_render_mode(render_mode)

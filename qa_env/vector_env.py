@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from qa_env.task import Graded, QATask
 Observation = dict[str, NDArray[Any]]
 
 
-class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
+class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     """`num_envs` questions answered side by side, each lane equal to a `QAEnv` of its own seed.
 
     Autoreset is SAME_STEP: the step that finishes an answer returns the next question's observation,
@@ -32,6 +33,8 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
             it, so that its answers come close together and can be compared.
         **task: The arguments of `QATask`.
     """
+
+    single_observation_space: spaces.Dict  # type: ignore[assignment]
 
     def __init__(
         self, num_envs: int = 1, render_mode: str | None = None, samples_per_question: int = 1, **task: Any
@@ -110,7 +113,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[np.float64]]):
     def _ask(self, lanes: BoolArray, index: Any) -> None:
         """Draw new examples in `lanes`, encode them once, and empty their answers."""
         if index is None:
-            self.indices[lanes] = [self._draw(lane) for lane in np.flatnonzero(lanes)]
+            self.indices[lanes] = [self._draw(int(lane)) for lane in np.flatnonzero(lanes)]
         else:
             self.indices[lanes] = check_indices(index, int(lanes.sum()), len(self.task.examples))
         self.answers.reset(lanes)

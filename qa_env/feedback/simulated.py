@@ -40,7 +40,8 @@ class SimulatedUsersConfig:
         w_fluent: Weight of fluent wording.
         w_length: Weight of a fit length without repetition. The three weights sum to 1.
         users: How many users there are.
-        users_per_answer: How many different users rate each answer; the reward is their mean.
+        users_per_answer: How many different users rate each answer; the reward is their mean. Three, since
+            the mean of a few raters is what Kreutzer et al. (2018) found reliable enough to learn from.
         strictness_sd: Standard deviation of the users' strictness, in grades.
         noise_sd: Standard deviation of the noise on each rating, in grades.
         lapse: Probability of a rating drawn uniformly from 1 to 5.
@@ -53,7 +54,7 @@ class SimulatedUsersConfig:
     w_fluent: float = 0.2
     w_length: float = 0.1
     users: int = 20
-    users_per_answer: int = 1
+    users_per_answer: int = 3
     strictness_sd: float = 0.4
     noise_sd: float = 0.5
     lapse: float = 0.05

@@ -1,0 +1,564 @@
+"""The command lines from end to end, at tiny sizes: train, stop, go on, answer, evaluate, and be refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import agents.training
+import train
+from agents import answer, evaluate
+from agents.answer import best_passages
+from agents.callbacks import FeedbackLog
+from agents.commands import run_command
+from agents.evaluation import METRICS
+from agents.loading import BEST, WARM_START, load_policy
+from agents.runs import Run
+from agents.training import load_dataset
+from qa_env.datasets import FactsConfig, QAExample, make_facts
+from qa_env.errors import QAError
+
+ROOT = Path(__file__).parents[1]
+SIZES = (
+    "--lm.vocabulary 400 --lm.embedding 16 --lm.encoder-hidden 12 --lm.hidden 20 --warm-start.epochs 2 "
+    "--warm-start.critic-rollouts 1 --rl.timesteps 1000 --rl.n-envs 8 --rl.n-steps 16 --rl.batch-size 64 "
+    "--rl.n-epochs 1 --rl.eval-every 3"
+).split()
+FACTS = (
+    "--facts.labelled 20 --facts.unlabelled 60 --facts.validation 20 --facts.test 20 --facts.max-statements 2"
+).split()
+TINY = (*SIZES, *FACTS)
+
+Main = Callable[[Sequence[str]], None]
+
+
+def run(main: Main, *arguments: object) -> int:
+    """Calls a command as its command line does; the exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        try:
+            run_command(main)
+        except SystemExit as stop:
+            assert isinstance(stop.code, int)
+            return stop.code
+    return 0
+
+
+def only_run(log_dir: Path) -> Run:
+    (folder,) = log_dir.iterdir()
+    return Run.open(folder)
+
+
+def train_run(log_dir: Path, *arguments: object) -> Run:
+    assert run(train.main, *arguments, "--log-dir", log_dir) == 0
+    return only_run(log_dir)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, with its line breaks as blanks: a narrow terminal has more of them."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+class Refused:
+    """Calls a command that must fail: exit status 2, and one line that says why."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, main: Main, *arguments: object) -> str:
+        self.capsys.readouterr()
+        status = run(main, *arguments)
+        lines = self.capsys.readouterr().err.splitlines()
+        assert status == 2
+        assert len(lines) == 1 and lines[0].startswith("error: "), lines
+        return lines[0]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    return Refused(capsys)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train_run(tmp_path_factory.mktemp("runs"), *TINY)
+
+
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Run:
+    """A copy of the finished run, to be spoiled."""
+    return Run.open(shutil.copytree(finished.folder, tmp_path / "copy"))
+
+
+# Users' own data: 200 questions on the colours of 100 towns' flags and towers, 50 of them unanswered.
+
+
+def own_records() -> list[dict[str, Any]]:
+    colours = ("red", "green", "blue", "white", "black", "yellow", "brown")
+    records = []
+    for number in range(200):
+        town = "".join("bdfgklmnprstvz"[number // 14**i % 14] + "aeiou"[number // 5**i % 5] for i in range(3))
+        flag, tower = colours[number % 7], colours[(number // 7 + 3) % 7]
+        reply = f"The flag of {town.title()} is {flag}."
+        records.append(
+            {
+                "question": f"What colour is the flag of {town.title()}?",
+                "context": f"{reply} The tower of {town.title()} is {tower}.",
+                "answers": [reply, flag.title()] if number % 4 else [],
+            }
+        )
+    return records
+
+
+def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def write_csv(path: Path, records: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["question", "context", "answers"])
+        writer.writeheader()
+        writer.writerows({**record, "answers": "|".join(record["answers"])} for record in records)
+
+
+def write_squad(path: Path, records: list[dict[str, Any]]) -> None:
+    paragraphs = [
+        {
+            "context": r["context"],
+            "qas": [
+                {"question": r["question"], "answers": [{"text": a, "answer_start": 0} for a in r["answers"]]}
+            ],
+        }
+        for r in records
+    ]
+    path.write_text(json.dumps({"data": [{"title": "towns", "paragraphs": paragraphs}]}))
+
+
+WRITERS = {"own.jsonl": write_jsonl, "own.csv": write_csv, "own.json": write_squad}
+
+
+@pytest.fixture(scope="session")
+def own_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("data")
+    for name, write in WRITERS.items():
+        write(folder / name, own_records())
+    return {name: folder / name for name in WRITERS}
+
+
+@pytest.fixture(scope="session")
+def own_run(tmp_path_factory: pytest.TempPathFactory, own_files: dict[str, Path]) -> Run:
+    data = ("--data", own_files["own.jsonl"])
+    return train_run(tmp_path_factory.mktemp("own"), *SIZES, *data, "--rl.timesteps", 256)
+
+
+# A run's folder
+
+
+def test_run_folder_holds_what_the_class_says(finished: Run) -> None:
+    names = re.findall(r"^    (\S+)  +\w", Run.__doc__ or "", re.MULTILINE)
+    assert len(names) >= 10
+    assert [name for name in names if not list(finished.folder.glob(name.rstrip("/")))] == []
+    assert not list(finished.folder.rglob("*.tmp"))
+    assert finished.folder.name.startswith("QA-v0__ppo__0__")
+
+
+def test_results_hold_both_reports_and_how_they_came_about(finished: Run) -> None:
+    results = finished.read_json("results.json")
+    for when in ("before", "after"):
+        assert set(METRICS) <= set(results[when])
+        assert all(isinstance(value, float) for value in results[when].values())
+        assert results[when]["f1_low"] <= results[when]["f1"] <= results[when]["f1_high"]
+    stages = results["seconds"]
+    assert {"data", "warm_start", "rl", "evaluation", "total"} <= set(stages)
+    assert stages["total"] == pytest.approx(sum(stages.values()) - stages["total"])
+    assert results["episodes"] >= 800 / 24
+    assert results["config"] == finished.read_json("config.json")
+
+
+def test_same_seed_from_a_config_file_gives_the_same_results(finished: Run, tmp_path: Path) -> None:
+    settings = {**finished.read_json("config.json"), "log_dir": str(tmp_path / "runs")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert run(train.main, "--config", tmp_path / "config.yaml") == 0
+    again, results = only_run(tmp_path / "runs").read_json("results.json"), finished.read_json("results.json")
+    for key in ("before", "after", "episodes"):
+        assert again[key] == results[key]
+
+
+def test_options_override_the_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 3\nrl:\n  timesteps: 7\n")
+    configs = []
+    monkeypatch.setattr(train.Trainer, "train", lambda trainer: configs.append(trainer.config))
+    run(train.main, f"--config={tmp_path / 'config.yaml'}", "--seed", 4, "--log-dir", tmp_path / "runs")
+    assert (configs[0].seed, configs[0].rl.timesteps) == (4, 7)
+    assert only_run(tmp_path / "runs").config() == configs[0]
+
+
+# Loading again
+
+
+def test_a_loaded_run_answers_as_the_trained_one(finished: Run) -> None:
+    before = load_policy(finished, WARM_START)
+    assert before.answers(load_dataset(before.config).test) == finished.read_json("before.json")["answers"]
+
+
+def test_evaluation_of_a_loaded_run_repeats_its_report(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = finished.read_json("results.json")
+    for name, when in ((WARM_START, "before"), (BEST, "after")):
+        out = tmp_path / "out.json"
+        assert run(evaluate.main, finished.folder, "--checkpoint", name, "--out", out) == 0
+        written = json.loads(out.read_text())
+        assert written["checkpoint"] == name
+        assert written["reports"] == {"facts:test": {**results[when], "examples": 20}}
+        printed = said(capsys)
+        assert all(word in printed for word in ("facts:test", *METRICS))
+
+
+def test_frozen_encoder_survives_saving_and_loading(tmp_path: Path) -> None:
+    frozen = train_run(tmp_path / "runs", *TINY, "--encoder", "frozen", "--rl.timesteps", 256)
+    results = frozen.read_json("results.json")
+    for name, when in ((WARM_START, "before"), (BEST, "after")):
+        loaded = load_policy(frozen, name)
+        test = load_dataset(loaded.config).test
+        assert loaded.judge.report(test, loaded.answers(test)) == results[when]
+
+
+def test_answers_a_question(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    question = "What is the capital of Japan?"
+    printed = []
+    for _ in range(2):
+        assert run(answer.main, finished.folder, question) == 0
+        printed.append(capsys.readouterr())
+    assert printed[0] == printed[1]
+    lines = printed[0].out.splitlines()
+    assert lines[:2] == ["passages:", "  The capital of Japan is Tokyo."]
+    assert len(lines) == 8
+    passages = " ".join(line.strip() for line in lines[1:7])
+    (expected,) = load_policy(finished).answers([QAExample("q", question, passages)])
+    assert lines[7] == f"answer: {expected}".rstrip() or lines[7] == f"answer: {expected}"
+
+
+@pytest.mark.parametrize("context", ["The capital of Japan is Tokyo.", None])
+def test_answers_from_a_given_context_or_none(
+    finished: Run, context: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--passages", 0) if context is None else ("--context", context)
+    assert run(answer.main, finished.folder, "What is the capital of Japan?", *options) == 0
+    (expected,) = load_policy(finished).answers([QAExample("q", "What is the capital of Japan?", context)])
+    assert capsys.readouterr() == (f"answer: {expected}\n", "")
+
+
+def test_a_context_too_long_is_told(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(answer.main, finished.folder, "Where?", "--context", "far away " * 100) == 0
+    assert "longer than 96 tokens" in capsys.readouterr().err
+
+
+def test_finds_the_passage_that_holds_the_fact() -> None:
+    facts = make_facts(FactsConfig(labelled=1, unlabelled=0, validation=20, test=0, counterfactual=0.0))
+    assert (
+        best_passages("What is the capital of Japan?", facts.collection, 6)[0]
+        == "The capital of Japan is Tokyo."
+    )
+    found = [
+        any(
+            example.metadata["value"] in passage
+            for passage in best_passages(example.question, facts.collection, 6)
+        )
+        for example in facts.validation
+    ]
+    assert sum(found) / len(found) >= 0.85  # "What does one pay with in Spain?" shares but one word
+
+
+def test_passages_of_equal_worth_keep_their_order() -> None:
+    collection = ["?", "Red is a colour.", "A stone is hard.", "Green is a colour.", "東京は日本の首都です。"]
+    assert best_passages("Which COLOUR?", collection, 9) == ["Red is a colour.", "Green is a colour."]
+    assert best_passages("日本", collection, 1) == ["東京は日本の首都です。"]
+    with pytest.raises(QAError, match="shares a word"):
+        best_passages("why", collection, 2)
+
+
+# Stopping and going on
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_and_finishes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ("--limits.max-source", 30, "--limits.max-answer", 12)
+    rollouts = iter(range(4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeedbackLog, "_on_rollout_end", lambda _: interrupt() if next(rollouts) == 3 else None)
+        assert run(train.main, *TINY, *limits, "--log-dir", tmp_path / "runs") == 130
+    stopped = only_run(tmp_path / "runs")
+    out, err = capsys.readouterr()
+    assert f"--resume {stopped.folder}" in err and "Traceback" not in err
+    told = " ".join(out.split())
+    assert re.search(r"\d+ of 20 labelled examples are longer than the limits \(30 source, 12 answer", told)
+    assert re.search(r"\d+ of 60 unlabelled examples are longer than 30 source tokens and were cut", told)
+    state = stopped.read_json("checkpoint/state.json")
+    assert 0 < state["timesteps"] < 1000 and not stopped.has("results.json")
+    load_policy(stopped, "checkpoint/policy.safetensors")
+    assert run(answer.main, stopped.folder, "What is the capital of Japan?") == 0
+
+    capsys.readouterr()
+    assert run(train.main, "--resume", stopped.folder) == 0
+    assert f"resuming at {state['timesteps']} of 1000" in said(capsys)
+    assert only_run(tmp_path / "runs").has("results.json")
+    assert stopped.read_json("checkpoint/state.json")["timesteps"] >= 1000
+    assert stopped.read_json("results.json")["episodes"] > state["episodes"]
+
+
+def test_a_run_interrupted_in_the_warm_start_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(agents.training, "warm_start", interrupt)
+        assert run(train.main, *TINY, "--rl.timesteps", 256, "--log-dir", tmp_path) == 130
+    assert run(train.main, "--resume", only_run(tmp_path).folder) == 0
+    assert only_run(tmp_path).has("results.json")
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_status_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "train.py", *TINY, "--rl.timesteps", "1000000"]
+    process = subprocess.Popen(
+        [*command, "--log-dir", str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    with process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("*/checkpoint/state.json")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert len(err.decode().splitlines()) == 1 and b"--resume" in err
+    load_policy(only_run(tmp_path), "checkpoint/policy.safetensors")
+
+
+def test_a_finished_run_is_not_resumed(finished: Run, refused: Refused) -> None:
+    assert "is finished" in refused(train.main, "--resume", finished.folder)
+
+
+# Data of one's own
+
+
+def test_trains_on_jsonl_and_evaluates(
+    own_run: Run, own_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_own(own_run, own_files["own.jsonl"], tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.json"])
+def test_trains_on_one_file_and_evaluates(
+    name: str, own_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = own_files[name]
+    trained = train_run(tmp_path / "runs", *SIZES, "--data", file, "--rl.timesteps", 256)
+    check_own(trained, file, tmp_path, capsys)
+
+
+def check_own(trained: Run, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(METRICS) <= set(trained.read_json("results.json")["after"])
+    capsys.readouterr()
+    assert run(evaluate.main, trained.folder, "--data", file, "--out", tmp_path / "out.json") == 0
+    assert f"{file.name}: 50 of 200 questions have no reference answer: left out" in said(capsys)
+    assert json.loads((tmp_path / "out.json").read_text())["reports"][file.name]["examples"] == 150
+    assert run(answer.main, trained.folder, "What colour is the flag of Baba?", "--passages", 2) == 0
+
+
+def test_evaluates_any_run_on_several_files(
+    finished: Run, own_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = tmp_path / "long.jsonl"
+    write_jsonl(
+        long, [{"question": "Where?", "context": "far away " * 100, "answer": "far"}, *own_records()[:5]]
+    )
+    files = [item for file in (*own_files.values(), long) for item in ("--data", file)]
+    assert run(evaluate.main, finished.folder, *files, "--out", tmp_path / "out.json") == 0
+    assert "long.jsonl: 1 of 4 sources are longer than 96 tokens and were cut" in said(capsys)
+    reports = json.loads((tmp_path / "out.json").read_text())["reports"]
+    assert [*reports] == [*WRITERS, "long.jsonl"]
+    assert reports["own.jsonl"] == reports["own.csv"] == reports["own.json"]
+
+
+def test_files_of_one_name_are_told_apart(finished: Run, own_files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    files = [own_files["own.jsonl"], tmp_path / "other" / "own.jsonl"]
+    write_jsonl(files[1], own_records()[1:4])
+    flags = [item for file in files for item in ("--data", file)]
+    assert run(evaluate.main, finished.folder, *flags, "--out", tmp_path / "out.json") == 0
+    assert [*json.loads((tmp_path / "out.json").read_text())["reports"]] == [str(file) for file in files]
+
+
+# Bad input: one line, status 2, and nothing trained
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--data", "{tmp}/missing.jsonl"], "no such file"),
+        (["--data", "{tmp}/empty.jsonl"], "got an empty file"),
+        (["--data", "{tmp}/malformed.jsonl"], "malformed.jsonl, line 17: "),
+        (["--data", "{tmp}/unanswered.jsonl"], "no labelled question"),
+        (["--data", "{tmp}/few.jsonl"], "too few questions with answers"),
+        (["--data", "{tmp}/table.parquet"], "expected a file that ends in .jsonl"),
+        (["--data", "no_such_module:examples"], "cannot import 'no_such_module'"),
+        (["--rl.algorithm", "pppo"], "unknown algorithm 'pppo'; did you mean 'ppo'?"),
+        (["--rl.algorithm", "no_such_module:make"], "cannot import 'no_such_module'"),
+        (["--feedback", "f2"], "unknown feedback 'f2': did you mean 'f1'?"),
+        (["--feedback", "no_such_module:reward"], "cannot import 'no_such_module'"),
+        (["--rl.timestep", "5"], "unknown option --rl.timestep; did you mean '--rl.timesteps'?"),
+        (["--rl.timesteps", "many"], "--rl.timesteps"),
+        (["--encoder", "froze"], "'froze'"),
+        (["--users.lapse", "2"], "lapse is a probability"),
+        (["--facts.level", "3"], "level must be 1"),
+        (["--lm.attention", "sharp"], "attention must be one of"),
+        (["--lm.vocabulary", "9"], "vocabulary size must be at least"),
+        (["--limits.max-source", "0"], "max_source"),
+        (["--limits.max-answer", "1"], "reference answers of at most 1 tokens"),
+        (["--rl.n-envs", "0"], "n_envs"),
+        (["--rl.batch-size", "0"], "batch_size"),
+        (["--rl.learning-rate", "-1"], "learning_rate"),
+        (["--rl.temperature", "0"], "temperature"),
+        (["--rl.samples-per-question", "0"], "samples_per_question"),
+        (["--rl.samples-per-question", "9"], "samples_per_question"),
+        (["--warm-start.batch-size", "0"], "batch_size"),
+        (["--lm.hidden", "0"], "hidden"),
+        (["--seed", "-1"], "seed"),
+        (["--device", "abacus"], "device must be cpu, cuda or auto, got 'abacus'"),
+        (["--log-dir", "{tmp}/empty.jsonl/runs"], "cannot make the run folder"),
+        (["--config", "{tmp}/missing.yaml"], "no config file"),
+        (["--config", "{tmp}/broken.yaml"], "is no YAML file"),
+        (["--config", "{tmp}/typo.yaml"], "unknown field 'rl.timestep'; did you mean 'timesteps'?"),
+        (["--config", "{tmp}/type.yaml"], "field 'rl.timesteps' must be of type int"),
+        (["--config"], "--config needs a value"),
+        (["--resume", "{tmp}/nowhere"], "is no run folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_of_training(arguments: list[str], reason: str, tmp_path: Path, refused: Refused) -> None:
+    lines = [json.dumps(record) for record in own_records()]
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "malformed.jsonl").write_text("\n".join([*lines[:16], '{"question": ', *lines[17:]]))
+    write_jsonl(tmp_path / "unanswered.jsonl", [{**record, "answers": []} for record in own_records()])
+    write_jsonl(tmp_path / "few.jsonl", own_records()[:50])
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    (tmp_path / "broken.yaml").write_text("rl: [")
+    (tmp_path / "typo.yaml").write_text("rl:\n  timestep: 7\n")
+    (tmp_path / "type.yaml").write_text("rl:\n  timesteps: many\n")
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    assert reason in refused(train.main, *TINY, "--log-dir", tmp_path / "runs", *arguments)
+    assert not list(tmp_path.rglob(WARM_START))
+
+
+@pytest.fixture
+def feedback_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    source = (
+        "def scalar(examples, answers): return 1.0\n"
+        "def nan(examples, answers): return [float('nan') for answer in answers]\n"
+        "def words(examples, answers): return ['good' for answer in answers]\n"
+        "def fine(examples, answers): return [float(len(answer)) for answer in answers]\n"
+        "number = 3\n"
+    )
+    (tmp_path / "own_feedback.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "own_feedback"
+    sys.modules.pop("own_feedback", None)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("scalar", "one reward an answer; got ()"),
+        ("nan", "returned NaN"),
+        ("words", "numbers"),
+        ("number", "is no feedback"),
+        ("fin", "did you mean 'fine'?"),
+    ],
+)
+def test_bad_feedback_functions(
+    function: str, reason: str, feedback_module: str, tmp_path: Path, refused: Refused
+) -> None:
+    arguments = ("--feedback", f"{feedback_module}:{function}", "--log-dir", tmp_path / "runs")
+    assert reason in refused(train.main, *TINY, *arguments)
+
+
+def test_a_feedback_function_trains(feedback_module: str, tmp_path: Path) -> None:
+    arguments = ("--feedback", f"{feedback_module}:fine", "--rl.timesteps", 256)
+    assert train_run(tmp_path / "runs", *TINY, *arguments).has("results.json")
+
+
+def test_bad_input_of_answering(finished: Run, tmp_path: Path, refused: Refused) -> None:
+    folder = finished.folder
+    assert "the question is empty" in refused(answer.main, folder, "  ")
+    assert "is no run folder" in refused(answer.main, tmp_path, "Where?")
+    assert "missing: QUESTION" in refused(answer.main, folder)
+    assert "did you mean '--passages'?" in refused(answer.main, folder, "Where?", "--pasages", 3)
+    assert "'three'" in refused(answer.main, folder, "Where?", "--passages", "three")
+    assert "must be 0 or more" in refused(answer.main, folder, "Where?", "--passages", -1)
+    assert "shares a word" in refused(answer.main, folder, "Qqqq?")
+
+
+def test_no_passages_to_look_up(copied: Run, refused: Refused) -> None:
+    copied.save_vocabulary(copied.vocabulary(), ())
+    assert "has no collection of passages" in refused(answer.main, copied.folder, "Where?")
+    config = copied.read_json("config.json")
+    copied.write_json("config.json", {**config, "facts": {**config["facts"], "open_book": False}})
+    assert "trained closed book" in refused(answer.main, copied.folder, "Where?")
+    assert run(answer.main, copied.folder, "Where?", "--passages", 0) == 0
+
+
+def test_bad_input_of_evaluation(finished: Run, tmp_path: Path, refused: Refused) -> None:
+    folder = finished.folder
+    write_jsonl(tmp_path / "unanswered.jsonl", [{"question": "Where?"}])
+    assert "has a reference answer" in refused(evaluate.main, folder, "--data", tmp_path / "unanswered.jsonl")
+    assert "no such file" in refused(evaluate.main, folder, "--data", tmp_path / "missing.jsonl")
+    assert "is missing" in refused(evaluate.main, folder, "--checkpoint", "none.safetensors")
+    assert "there is no folder" in refused(evaluate.main, folder, "--out", tmp_path / "none" / "out.json")
+    assert "cannot write" in refused(evaluate.main, folder, "--out", tmp_path)
+    assert "did you mean '--data'?" in refused(evaluate.main, folder, "--dat", "x")
+
+
+def test_files_of_another_vocabulary_are_refused(
+    finished: Run, own_run: Run, copied: Run, refused: Refused
+) -> None:
+    assert len(finished.vocabulary()) != len(own_run.vocabulary())
+    shutil.copy(own_run.path(BEST), copied.path(BEST))
+    for command in ((answer.main, copied.folder, "Where?"), (evaluate.main, copied.folder)):
+        assert f"{copied.path(BEST)} does not fit" in refused(*command)
+    shutil.copy(own_run.path("vocabulary.json"), copied.path("vocabulary.json"))
+    assert "is another vocabulary" in refused(answer.main, copied.folder, "Where?")
+
+
+def test_broken_files_are_refused(copied: Run, refused: Refused) -> None:
+    weights = copied.path(BEST).read_bytes()
+    for spoiled in (weights[:-100], weights[:100], b"", b"no weights"):
+        copied.path(BEST).write_bytes(spoiled)
+        assert f"{copied.path(BEST)} does not fit" in refused(answer.main, copied.folder, "Where?")
+    for name in (
+        "collection.json.gz",
+        "fluency.safetensors",
+        "vocabulary.json",
+        "versions.json",
+        "config.json",
+    ):
+        copied.path(BEST).write_bytes(weights)
+        kept = copied.path(name).read_bytes()
+        copied.path(name).write_bytes(kept[: len(kept) // 2])
+        assert name in refused(answer.main, copied.folder, "Where is Japan?")
+        copied.path(name).write_bytes(kept)
+    copied.path("results.json").unlink()
+    copied.path("checkpoint/optimizer.pt").write_bytes(b"no optimizer")
+    assert "optimizer.pt is missing or broken" in refused(train.main, "--resume", copied.folder)
