@@ -105,7 +105,7 @@ class AnswerRolloutBuffer(RolloutBuffer):
         if self.baseline == "group":
             self._compare_with_group()
 
-    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:  # type: ignore[override]
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield minibatches of about `batch_size` tokens: whole answers, those to a question together."""
         order = np.argsort(np.random.permutation(self._question.max() + 1)[self._question], kind="stable")
         ends = np.cumsum(self._counts[order])

@@ -24,7 +24,9 @@ class Renaming:
         self._digit = np.isin(self._kinds, numeric)
         self._classes = [np.flatnonzero(self._kinds == kind) for kind in (Kind.WORD, Kind.INSIDE, *numeric)]
 
-    def __call__(self, source: IntArray, answer: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    def __call__(
+        self, source: IntArray, answer: IntArray, rng: np.random.Generator
+    ) -> tuple[IntArray, IntArray]:
         """Rename in each example anew: ``source (batch, source)`` and ``answer (batch, time)``."""
         size = len(self._kinds)
         mapping = np.tile(np.arange(size), (len(source), 1))

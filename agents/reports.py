@@ -18,11 +18,17 @@ matplotlib.use("Agg")
 SAMPLES, MAPS = 12, 4
 
 
-def log_samples(logger: Logger, examples: Sequence[QAExample], columns: dict[str, Sequence[str]], step: int) -> None:
+def log_samples(
+    logger: Logger, examples: Sequence[QAExample], columns: dict[str, Sequence[str]], step: int
+) -> None:
     """Questions and answers as a text table, a column each."""
     lines = ["| question | " + " | ".join(columns) + " | reference |", "|---" * (len(columns) + 2) + "|"]
     for row, example in enumerate(examples[:SAMPLES]):
-        cells = [example.question, *(answers[row] for answers in columns.values()), (example.answers or ("",))[0]]
+        cells = [
+            example.question,
+            *(answers[row] for answers in columns.values()),
+            (example.answers or ("",))[0],
+        ]
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     logger.record("eval/samples", "\n".join(lines), exclude=("stdout", "log", "json", "csv"))
     logger.dump(step)
@@ -34,10 +40,14 @@ def attention_map(policy: Any, vocabulary: Vocabulary, example: QAExample, limit
     generated = greedy(policy, source, limits.max_answer)
     read = [i for i in source[0] if i != PAD]
     written = [i for i in generated.tokens[0] if i != PAD]
-    names = [[vocabulary.decode([i]) or ("<eos>" if i == EOS else "|") for i in ids] for ids in (read, written)]
+    names = [
+        [vocabulary.decode([i]) or ("<eos>" if i == EOS else "|") for i in ids] for ids in (read, written)
+    ]
     plot = Plot(figsize=(2 + 0.16 * len(read), 1.5 + 0.2 * len(written)), layout="constrained")
     axes = plot.add_subplot()
-    axes.imshow(generated.attention[0, : len(written), : len(read)], aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(
+        generated.attention[0, : len(written), : len(read)], aspect="auto", cmap="Blues", vmin=0, vmax=1
+    )
     axes.set_xticks(range(len(read)), names[0], rotation=90, fontsize=6, parse_math=False)
     axes.set_yticks(range(len(written)), names[1], fontsize=6, parse_math=False)
     return plot

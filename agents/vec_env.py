@@ -58,16 +58,16 @@ class QAVecEnv(VecEnv):
         """Close the environment."""
         self.env.close()
 
-    def get_attr(self, attr_name: str, indices: None | int | Iterable[int] = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         """An attribute of the vector environment, once a lane."""
         return [getattr(self.env, attr_name)] * len(self._lanes(indices))
 
-    def set_attr(self, attr_name: str, value: Any, indices: None | int | Iterable[int] = None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Set an attribute of the vector environment: for all lanes, whatever `indices` says."""
         setattr(self.env, attr_name, value)
 
     def env_method(
-        self, method_name: str, *args: Any, indices: None | int | Iterable[int] = None, **kwargs: Any
+        self, method_name: str, *args: Any, indices: int | Iterable[int] | None = None, **kwargs: Any
     ) -> list[Any]:
         """Call a method of the vector environment; its result is split over the lanes."""
         result = getattr(self.env, method_name)(*args, **kwargs)
@@ -75,10 +75,12 @@ class QAVecEnv(VecEnv):
         return [None] * len(lanes) if result is None else [result[lane] for lane in lanes]
 
     def env_is_wrapped(
-        self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: None | int | Iterable[int] = None
+        self,
+        wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],
+        indices: int | Iterable[int] | None = None,
     ) -> list[bool]:
         """No lane is wrapped."""
         return [False] * len(self._lanes(indices))
 
-    def _lanes(self, indices: None | int | Iterable[int]) -> Sequence[int]:
+    def _lanes(self, indices: int | Iterable[int] | None) -> Sequence[int]:
         return list(self._get_indices(indices))

@@ -116,12 +116,16 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         tokens = log_probs.argmax(1) if deterministic else torch.multinomial(log_probs.exp(), 1).squeeze(1)
         if cached:
             self.cache.append(tokens)
-        return tokens, self.value_net(decoded.features.detach()), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        return (
+            tokens,
+            self.value_net(decoded.features.detach()),
+            log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1),
+        )
 
     def evaluate_actions(
         self, obs: PyTorchObs | AnswerBatch, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values ``(rows, 1)``, log-probabilities ``(rows,)`` and entropies ``(rows,)`` of tokens ``(rows,)``.
+        """Values ``(rows, 1)``, log-probabilities ``(rows,)``, entropies ``(rows,)`` of tokens ``(rows,)``.
 
         `obs` is a dict of observations, one a row, or an `AnswerBatch`: then each answer is unrolled once.
         """
@@ -129,7 +133,11 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         actions = actions.long().flatten()
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded), taken=actions)
         entropy = -(log_probs.exp() * log_probs).sum(1)
-        return self.value_net(decoded.features.detach()), log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropy
+        return (
+            self.value_net(decoded.features.detach()),
+            log_probs.gather(1, actions.unsqueeze(1)).squeeze(1),
+            entropy,
+        )
 
     def get_distribution(self, obs: PyTorchObs | AnswerBatch) -> Distribution:
         """The distribution over the next token, one a row."""
@@ -222,6 +230,6 @@ def check_fit(
         width = observation_space["memory"].shape[1]  # type: ignore[index]
         if width != lm.encoder.width:
             raise QAError(
-                f"the environment's encoder gives vectors of {width}, the language model reads {lm.encoder.width}: "
-                "give the environment encoder=lm.encoder"
+                f"the environment's encoder gives vectors of {width}, the language model reads "
+                f"{lm.encoder.width}: give the environment encoder=lm.encoder"
             )

@@ -111,5 +111,5 @@ class RolloutCache:
 
 
 def _widen(run: Tensor, width: int) -> Tensor:
-    """Runs over a source without its last padding, ``(rows, n)``, as runs over all of it, ``(rows, width)``."""
+    """Runs over a source without its last padding, ``(rows, n)``, as runs over it all, ``(rows, width)``."""
     return torch.nn.functional.pad(run, (0, width - run.shape[1]))

@@ -117,7 +117,7 @@ class LSTMEncoder(nn.Module):
         return nn.functional.pad(outputs, (0, 0, 0, source.shape[1] - longest))
 
     def _align(self, embedded: Tensor, ids: Tensor) -> Tensor:
-        """The aligned question embedding of each context token, zero elsewhere: ``(batch, source, embedding)``."""
+        """Each context token's aligned question embedding, zero elsewhere: ``(batch, source, embedding)``."""
         in_question, in_context = segments(ids)
         width = max(int(in_question.sum(1).max()), 1)
         projected = torch.relu(self.alignment(embedded))
@@ -154,7 +154,7 @@ class LSTMEncoder(nn.Module):
             encoder = cls(config)
             encoder.load_state_dict(load_file(str(path)))
         except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise QAError(f"{path} is no encoder file: {str(error):.100}") from None
+            raise QAError(f"{path} is no encoder file: {error!s:.100}") from None
         return encoder.requires_grad_(False).eval()
 
 

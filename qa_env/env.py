@@ -84,9 +84,7 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
             self._memory = self.task.encoder.encode(self.task.sources[[self.index]])[0]
         return self._observe(), {}
 
-    def step(
-        self, action: np.int64
-    ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Append a token; grade the answer if that finished it."""
         finished = bool(self.answers.append(np.array([action], dtype=np.int64))[0])
         if not finished:
@@ -98,9 +96,11 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         """Which tokens may be chosen, shape ``(V,)``."""
         return self.task.action_mask()
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The question and the answer so far as text, if ``render_mode="ansi"``."""
-        return None if self.render_mode is None else render_text(self.task, self.index, self.answers.tokens[0])
+        return (
+            None if self.render_mode is None else render_text(self.task, self.index, self.answers.tokens[0])
+        )
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         """New arrays at every call: Gymnasium forbids returning the same object twice."""

@@ -56,8 +56,8 @@ class QATask:
         vocabulary: Vocabulary | str | Path | None = None,
         encoder: Encoder | str | None = "default",
         feedback: Feedback | Callable[..., Any] | str = "f1",
-        max_source: int = 96,
-        max_answer: int = 24,
+        max_source: int = 144,
+        max_answer: int = 32,
     ) -> None:
         if max_source < 1 or max_answer < 1:
             raise QAError(f"max_source and max_answer must be positive, got {max_source} and {max_answer}")
@@ -109,7 +109,9 @@ class QATask:
         score = score_checked(self.feedback, examples, answers, rngs)
         exact = [exact_match(a, e.answers) > 0 for a, e in zip(answers, examples, strict=True)]
         questions = [e.question for e in examples]
-        return Graded(score.reward, dict(score.components), questions, answers, np.array(exact, dtype=np.bool_))
+        return Graded(
+            score.reward, dict(score.components), questions, answers, np.array(exact, dtype=np.bool_)
+        )
 
 
 def encode_examples(

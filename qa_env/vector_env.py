@@ -34,7 +34,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         **task: The arguments of `QATask`.
     """
 
-    single_observation_space: spaces.Dict  # type: ignore[assignment]
+    single_observation_space: spaces.Dict
 
     def __init__(
         self, num_envs: int = 1, render_mode: str | None = None, samples_per_question: int = 1, **task: Any
@@ -43,7 +43,9 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         if num_envs < 1:
             raise QAError(f"num_envs must be at least 1, got {num_envs}")
         if not 1 <= samples_per_question <= num_envs:
-            raise QAError(f"samples_per_question must be from 1 to num_envs={num_envs}, got {samples_per_question}")
+            raise QAError(
+                f"samples_per_question must be from 1 to num_envs={num_envs}, got {samples_per_question}"
+            )
         check_render_mode(render_mode)
         self.samples_per_question = samples_per_question
         self._asked, self._question = 0, 0
@@ -148,7 +150,12 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         final_info: dict[str, Any] = {}
         for row, lane in enumerate(lanes):
             final_info = self._add_info(final_info, end_info(graded, row), int(lane))
-        return {"final_obs": final_obs, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
+        return {
+            "final_obs": final_obs,
+            "_final_obs": done.copy(),
+            "final_info": final_info,
+            "_final_info": done.copy(),
+        }
 
 
 def end_info(graded: Graded, row: int) -> dict[str, Any]:

@@ -78,7 +78,9 @@ class Vocabulary:
         """
         smallest = 256 + len(SPECIAL_TOKENS)
         if size < smallest:
-            raise QAError(f"vocabulary size must be at least {smallest} (256 bytes + special tokens), got {size}")
+            raise QAError(
+                f"vocabulary size must be at least {smallest} (256 bytes + special tokens), got {size}"
+            )
         texts = [" " + text.strip() for text in texts]  # as they are encoded
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.NFC()
@@ -111,7 +113,7 @@ class Vocabulary:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
-            raise QAError(f"{path} is no tokenizer file: {str(error):.100}") from None
+            raise QAError(f"{path} is no tokenizer file: {error!s:.100}") from None
         return cls(tokenizer)
 
     def save(self, path: str | Path) -> None:

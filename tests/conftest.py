@@ -47,9 +47,10 @@ def new_lm(vocabulary: Vocabulary) -> Callable[..., LSTMAttentionLM]:
 
     def new(seed: int = 0, **changes: object) -> LSTMAttentionLM:
         sizes = {"vocabulary": len(vocabulary), "embedding": 16, "encoder_hidden": 12, "hidden": 20}
+        config = LMConfig(**{**sizes, **changes})  # type: ignore[arg-type]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            lm = LSTMAttentionLM(LMConfig(**{**sizes, **changes}))  # type: ignore[arg-type]
+            lm = LSTMAttentionLM(config, vocabulary.kinds[: config.vocabulary])
             with torch.no_grad():
                 for parameter in lm.parameters():
                     parameter.add_(0.3 * torch.randn_like(parameter))

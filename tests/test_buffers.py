@@ -20,6 +20,7 @@ from policies import AnswerBatch, LMActorCriticPolicy
 from policies.attention import ATTENTIONS
 from qa_env.datasets import QAExample
 from qa_env.encoders import EncoderConfig, LSTMEncoder
+from qa_env.errors import QAError
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import PAD
 
@@ -45,10 +46,12 @@ def new_model(
     buffer: type[Any] = AnswerRolloutBuffer,
     algorithm: type[Any] = PPO,
     sampling: dict[str, Any] | None = None,
+    samples: int = 1,
+    baseline: str | None = None,
     **changes: Any,
 ) -> Any:
     lm, task = new_task(setting, **changes)
-    env = QAVecEnv(QAVectorEnv(LANES, feedback=length, **task))
+    env = QAVecEnv(QAVectorEnv(LANES, feedback=length, samples_per_question=samples, **task))
     options = (
         {"n_epochs": 2, "ent_coef": 0.01} if algorithm is PPO else {"cg_max_steps": 2, "n_critic_updates": 1}
     )
@@ -61,6 +64,7 @@ def new_model(
         gamma=1.0,
         policy_kwargs={"lm": lm, **(sampling or {})},
         rollout_buffer_class=buffer,
+        rollout_buffer_kwargs=None if baseline is None else {"baseline": baseline},
         seed=0,
         **options,
     )
@@ -136,6 +140,20 @@ def test_the_ratio_is_one_with_trpo_which_swaps_the_weights_under_the_policy(new
     assert not torch.equal(model.policy.lm.decoder.weight_hh_l0, before)
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_ratio_is_one_with_several_samples_of_a_question(new_task: NewTask, setting: str) -> None:
+    model = new_model(new_task, setting, samples=4, baseline="group")
+    check, before = CheckRatio(), weights(model)
+    model.learn(3 * STEPS * LANES, check)
+    assert check.rollouts == 3 and check.straddling > 0
+    assert (weights(model) - before).abs().max() > 1e-3
+
+
+def test_an_unknown_baseline_is_refused(new_task: NewTask) -> None:
+    with pytest.raises(QAError, match="baseline must be 'critic' or 'group', got 'mean'"):
+        new_model(new_task, "tokens", baseline="mean")
+
+
 def test_an_environment_with_an_encoder_of_its_own_is_read_from_memory(new_task: NewTask) -> None:
     _, task = new_task("tokens")
     torch.manual_seed(0)
@@ -158,10 +176,11 @@ def test_an_environment_with_an_encoder_of_its_own_is_read_from_memory(new_task:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(("samples", "baseline"), [(1, "critic"), (4, "group")])
 def test_the_distance_to_a_reference_that_is_a_copy_is_nought_until_the_first_update(
-    new_task: NewTask, setting: str, sampling: dict[str, Any]
+    new_task: NewTask, setting: str, sampling: dict[str, Any], samples: int, baseline: str
 ) -> None:
-    model = new_model(new_task, setting, sampling=sampling)
+    model = new_model(new_task, setting, sampling=sampling, samples=samples, baseline=baseline)
     buffer = model.rollout_buffer
     buffer.reference, buffer.kl_coef = copy.deepcopy(model.policy), 1.0
     collect(model, 2)
@@ -222,7 +241,7 @@ def test_rows_are_those_of_the_stock_buffer_grouped_by_answer(new_task: NewTask,
             for k in ("source", "answer")
         }
         actions = played.actions.swapaxes(0, 1).reshape(-1)[rows]
-        np.testing.assert_array_equal(batch.source[batch.answer], seen["source"])
+        np.testing.assert_array_equal(batch.source[batch.question[batch.answer]], seen["source"])
         prefix = np.where(
             np.arange(batch.tokens.shape[1]) < batch.time.numpy()[:, None], batch.tokens[batch.answer], PAD
         )
@@ -280,6 +299,104 @@ def test_every_row_is_yielded_exactly_once_an_epoch(new_task: NewTask, batch_siz
     assert orders[0] != orders[1]
 
 
+def played_answers(played: DictRolloutBuffer, going_on: np.ndarray) -> list[dict[str, Any]]:
+    """The answers in a stock buffer, found by walking along each lane."""
+    answers = []
+    for lane in range(LANES):
+        starts = [t for t in range(STEPS) if t == 0 or played.episode_starts[t, lane]]
+        for start, end in zip(starts, [*starts[1:], STEPS], strict=True):
+            answers.append(
+                {
+                    "lane": lane,
+                    "start": start,
+                    "end": end,
+                    "finished": end < STEPS or not going_on[lane],
+                    "question": tuple(played.observations["source"][start, lane]),
+                    "reward": played.rewards[end - 1, lane],
+                    "tokens": [t for t in played.observations["answer"][end - 1, lane] if t != PAD]
+                    + [played.actions[end - 1, lane, 0]],
+                }
+            )
+    return answers
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("samples", [2, 4])
+def test_the_group_baseline_is_the_mean_reward_of_the_other_answers_to_the_question(
+    new_task: NewTask, setting: str, samples: int
+) -> None:
+    stock = new_model(new_task, setting, DictRolloutBuffer, samples=samples)
+    ours, critic = (new_model(new_task, setting, samples=samples, baseline=b) for b in ("group", "critic"))
+    reference = copy.deepcopy(ours.policy)
+    with torch.no_grad():
+        for parameter in reference.lm.decoder.parameters():
+            parameter.mul_(0.5)
+    for model in (ours, critic):
+        model.rollout_buffer.reference, model.rollout_buffer.kl_coef = reference, 0.3
+    compared = kept = straddling = 0
+    for rollouts in (1, 2, 3, 4):
+        for model in (stock, ours, critic):
+            collect(model, rollouts)
+        mine, gae = ours.rollout_buffer, critic.rollout_buffer
+        answers = played_answers(stock.rollout_buffer, ~stock._last_episode_starts.astype(bool))
+        np.testing.assert_array_equal(mine.actions, stock.rollout_buffer.actions)
+        assert np.abs(mine.rewards - mine.raw_rewards).max() > 1e-2
+        np.testing.assert_array_equal(mine.returns, gae.returns)  # what the critic learns is the same
+        expected = gae.advantages.copy()
+        for answer in answers:
+            siblings = [
+                other["reward"]
+                for other in answers
+                if other is not answer and other["finished"] and other["question"] == answer["question"]
+            ]
+            if not answer["finished"] or not siblings:
+                kept += 1
+                continue
+            compared += 1
+            straddling += answer["start"] == 0 and len(answer["tokens"]) > answer["end"]
+            for t in range(answer["start"], answer["end"]):
+                to_go = sum(mine.rewards[t : answer["end"], answer["lane"]])
+                expected[t, answer["lane"]] = to_go - np.mean(siblings)
+        np.testing.assert_allclose(mine.advantages, expected, atol=1e-5)
+    assert compared > 5 and kept > 5 and straddling > 0
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_finished_answers_are_told_with_their_rewards(new_task: NewTask, samples: int) -> None:
+    stock = new_model(new_task, "tokens", DictRolloutBuffer, samples=samples)
+    ours = new_model(new_task, "tokens", samples=samples)
+    ours.rollout_buffer.reference, ours.rollout_buffer.kl_coef = copy.deepcopy(ours.policy), 1.0
+    with torch.no_grad():
+        ours.rollout_buffer.reference.lm.output_bias[:9] += 2.0  # the penalty is no part of the reward
+    collect(stock, 2)
+    collect(ours, 2)
+    played = played_answers(stock.rollout_buffer, ~stock._last_episode_starts.astype(bool))
+    expected = sorted(
+        (*a["question"], *a["tokens"], round(float(a["reward"]), 4)) for a in played if a["finished"]
+    )
+    told = sorted(
+        (*source, *tokens[tokens != PAD], round(reward, 4))
+        for source, tokens, reward in ours.rollout_buffer.finished()
+    )
+    assert told == expected and 3 < len(told) < len(played)
+
+
+def test_minibatches_keep_the_answers_to_a_question_together(new_task: NewTask) -> None:
+    model = new_model(new_task, "tokens", samples=4)
+    collect(model, 2)
+    orders = set()
+    for _ in range(5):
+        asked = []
+        for batch in model.rollout_buffer.get(8):
+            observations = batch.observations
+            assert len(observations.source.unique(dim=0)) == len(observations.source)
+            asked += [tuple(row) for row in observations.source[observations.question].tolist()]
+        runs = [q for i, q in enumerate(asked) if i == 0 or asked[i - 1] != q]
+        assert len(runs) == len(set(asked)) < len(asked)
+        orders.add(tuple(runs))
+    assert len(orders) > 1
+
+
 def test_minibatches_hold_whole_answers(new_task: NewTask) -> None:
     model = new_model(new_task, "tokens")
     collect(model, 2)
@@ -313,15 +430,24 @@ def test_a_frozen_encoder_works_once_an_answer_and_not_in_updates(new_task: NewT
     assert len(buffer._memory) == len(buffer._tokens) < STEPS * LANES
 
 
-def test_a_trained_encoder_encodes_each_question_of_a_minibatch_once_and_learns(new_task: NewTask) -> None:
-    model = new_model(new_task, "trained")
-    passes: list[int] = []
+@pytest.mark.parametrize("samples", [1, 4])
+def test_a_trained_encoder_encodes_each_question_of_a_minibatch_once_and_learns(
+    new_task: NewTask, samples: int
+) -> None:
+    model = new_model(new_task, "trained", samples=samples)
+    passes: list[torch.Tensor] = []
     collect(model)
     encoder = model.policy.lm.encoder
-    encoder.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+    encoder.register_forward_hook(lambda module, inputs, output: passes.append(inputs[0]))
     before = parameters_to_vector(encoder.parameters()).detach().clone()
     model.train()
-    assert sum(passes) == model.n_epochs * len(model.rollout_buffer._tokens)
+    assert all(len(source.unique(dim=0)) == len(source) for source in passes)
+    questions = len(np.unique(model.rollout_buffer._source, axis=0))
+    answers = len(model.rollout_buffer._tokens)
+    total = sum(map(len, passes))
+    # A cut between minibatches may fall between the answers to one question.
+    assert questions * model.n_epochs <= total < questions * model.n_epochs + len(passes)
+    assert samples == 1 or total < answers * model.n_epochs
     assert all(batch.observations.memory is None for batch in model.rollout_buffer.get(12))
     assert not torch.equal(parameters_to_vector(encoder.parameters()), before)
 

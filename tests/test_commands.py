@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+import agents.reports
 import agents.training
 import train
 from agents import answer, evaluate
@@ -33,8 +34,8 @@ from qa_env.errors import QAError
 ROOT = Path(__file__).parents[1]
 SIZES = (
     "--lm.vocabulary 400 --lm.embedding 16 --lm.encoder-hidden 12 --lm.hidden 20 --warm-start.epochs 2 "
-    "--warm-start.critic-rollouts 1 --rl.timesteps 1000 --rl.n-envs 8 --rl.n-steps 16 --rl.batch-size 64 "
-    "--rl.n-epochs 1 --rl.eval-every 3"
+    "--warm-start.critic-rollouts 1 --rl.timesteps 800 --rl.n-envs 8 --rl.n-steps 24 --rl.batch-size 64 "
+    "--rl.n-epochs 1 --rl.eval-every 2 --limits.max-source 96 --limits.max-answer 24"
 ).split()
 FACTS = (
     "--facts.labelled 20 --facts.unlabelled 60 --facts.validation 20 --facts.test 20 --facts.max-statements 2"
@@ -91,7 +92,15 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
     return Refused(capsys)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def one_map() -> Iterator[None]:
+    """Drawing attention maps would take half of the time: draw one a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agents.reports, "MAPS", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train_run(tmp_path_factory.mktemp("runs"), *TINY)
 
@@ -102,7 +111,7 @@ def copied(finished: Run, tmp_path: Path) -> Run:
     return Run.open(shutil.copytree(finished.folder, tmp_path / "copy"))
 
 
-# Users' own data: 200 questions on the colours of 100 towns' flags and towers, 50 of them unanswered.
+# Users' own data: 200 questions on the colours of flags.
 
 
 def own_records() -> list[dict[str, Any]]:
@@ -116,10 +125,15 @@ def own_records() -> list[dict[str, Any]]:
             {
                 "question": f"What colour is the flag of {town.title()}?",
                 "context": f"{reply} The tower of {town.title()} is {tower}.",
-                "answers": [reply, flag.title()] if number % 4 else [],
+                "answers": [reply, flag.title()],
             }
         )
     return records
+
+
+def partly_answered() -> list[dict[str, Any]]:
+    """Own records, every fourth one without an answer."""
+    return [{**r, "answers": r["answers"] if i % 4 else []} for i, r in enumerate(own_records())]
 
 
 def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
@@ -149,7 +163,7 @@ def write_squad(path: Path, records: list[dict[str, Any]]) -> None:
 WRITERS = {"own.jsonl": write_jsonl, "own.csv": write_csv, "own.json": write_squad}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def own_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("data")
     for name, write in WRITERS.items():
@@ -157,10 +171,12 @@ def own_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in WRITERS}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def own_run(tmp_path_factory: pytest.TempPathFactory, own_files: dict[str, Path]) -> Run:
     data = ("--data", own_files["own.jsonl"])
-    return train_run(tmp_path_factory.mktemp("own"), *SIZES, *data, "--rl.timesteps", 256)
+    return train_run(
+        tmp_path_factory.mktemp("own"), *SIZES, *data, "--rl.timesteps", 256, "--lm.vocabulary", 330
+    )
 
 
 # A run's folder
@@ -183,7 +199,7 @@ def test_results_hold_both_reports_and_how_they_came_about(finished: Run) -> Non
     stages = results["seconds"]
     assert {"data", "warm_start", "rl", "evaluation", "total"} <= set(stages)
     assert stages["total"] == pytest.approx(sum(stages.values()) - stages["total"])
-    assert results["episodes"] >= 800 / 24
+    assert results["episodes"] >= 8
     assert results["config"] == finished.read_json("config.json")
 
 
@@ -299,9 +315,9 @@ def interrupt(*_: object) -> None:
 
 def test_an_interrupted_run_goes_on_and_finishes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = ("--limits.max-source", 30, "--limits.max-answer", 12)
-    rollouts = iter(range(4))
+    rollouts = iter(range(3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeedbackLog, "_on_rollout_end", lambda _: interrupt() if next(rollouts) == 3 else None)
+        patch.setattr(FeedbackLog, "_on_rollout_end", lambda _: interrupt() if next(rollouts) == 2 else None)
         assert run(train.main, *TINY, *limits, "--log-dir", tmp_path / "runs") == 130
     stopped = only_run(tmp_path / "runs")
     out, err = capsys.readouterr()
@@ -310,24 +326,26 @@ def test_an_interrupted_run_goes_on_and_finishes(tmp_path: Path, capsys: pytest.
     assert re.search(r"\d+ of 20 labelled examples are longer than the limits \(30 source, 12 answer", told)
     assert re.search(r"\d+ of 60 unlabelled examples are longer than 30 source tokens and were cut", told)
     state = stopped.read_json("checkpoint/state.json")
-    assert 0 < state["timesteps"] < 1000 and not stopped.has("results.json")
+    assert 0 < state["timesteps"] < 800 and not stopped.has("results.json")
     load_policy(stopped, "checkpoint/policy.safetensors")
     assert run(answer.main, stopped.folder, "What is the capital of Japan?") == 0
 
     capsys.readouterr()
     assert run(train.main, "--resume", stopped.folder) == 0
-    assert f"resuming at {state['timesteps']} of 1000" in said(capsys)
+    assert f"resuming at {state['timesteps']} of 800" in said(capsys)
     assert only_run(tmp_path / "runs").has("results.json")
-    assert stopped.read_json("checkpoint/state.json")["timesteps"] >= 1000
+    assert stopped.read_json("checkpoint/state.json")["timesteps"] >= 800
     assert stopped.read_json("results.json")["episodes"] > state["episodes"]
 
 
 def test_a_run_interrupted_in_the_warm_start_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(agents.training, "warm_start", interrupt)
-        assert run(train.main, *TINY, "--rl.timesteps", 256, "--log-dir", tmp_path) == 130
+        assert run(train.main, *TINY, "--rl.timesteps", 100, "--log-dir", tmp_path) == 130
     assert run(train.main, "--resume", only_run(tmp_path).folder) == 0
+    # The critic's warm-up writes more than the 100 tokens, so RL has none left: still there is a model.
     assert only_run(tmp_path).has("results.json")
+    load_policy(only_run(tmp_path))
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_status_130(tmp_path: Path) -> None:
@@ -373,21 +391,31 @@ def check_own(trained: Run, file: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert set(METRICS) <= set(trained.read_json("results.json")["after"])
     capsys.readouterr()
     assert run(evaluate.main, trained.folder, "--data", file, "--out", tmp_path / "out.json") == 0
-    assert f"{file.name}: 50 of 200 questions have no reference answer: left out" in said(capsys)
-    assert json.loads((tmp_path / "out.json").read_text())["reports"][file.name]["examples"] == 150
+    assert file.name in said(capsys)
+    assert json.loads((tmp_path / "out.json").read_text())["reports"][file.name]["examples"] == 200
     assert run(answer.main, trained.folder, "What colour is the flag of Baba?", "--passages", 2) == 0
+
+
+def test_questions_that_users_cannot_rate_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "partly.jsonl", partly_answered())
+    data = ("--data", tmp_path / "partly.jsonl")
+    train_run(tmp_path / "runs", *SIZES, *data, "--split.labelled", 60, "--rl.timesteps", 256)
+    assert re.search(r"50 of \d+ unlabelled questions have no reference answer", said(capsys))
 
 
 def test_evaluates_any_run_on_several_files(
     finished: Run, own_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = tmp_path / "long.jsonl"
-    write_jsonl(
-        long, [{"question": "Where?", "context": "far away " * 100, "answer": "far"}, *own_records()[:5]]
-    )
+    first = {"question": "Where?", "context": "far away " * 100, "answers": ["far"]}
+    write_jsonl(long, [first, *partly_answered()[:5]])
     files = [item for file in (*own_files.values(), long) for item in ("--data", file)]
     assert run(evaluate.main, finished.folder, *files, "--out", tmp_path / "out.json") == 0
-    assert "long.jsonl: 1 of 4 sources are longer than 96 tokens and were cut" in said(capsys)
+    told = said(capsys)
+    assert "long.jsonl: 2 of 6 questions have no reference answer: left out" in told
+    assert "long.jsonl: 1 of 4 sources are longer than 96 tokens and were cut" in told
     reports = json.loads((tmp_path / "out.json").read_text())["reports"]
     assert [*reports] == [*WRITERS, "long.jsonl"]
     assert reports["own.jsonl"] == reports["own.csv"] == reports["own.json"]
@@ -419,6 +447,8 @@ def test_files_of_one_name_are_told_apart(finished: Run, own_files: dict[str, Pa
         (["--rl.algorithm", "no_such_module:make"], "cannot import 'no_such_module'"),
         (["--feedback", "f2"], "unknown feedback 'f2': did you mean 'f1'?"),
         (["--feedback", "no_such_module:reward"], "cannot import 'no_such_module'"),
+        (["--feedback", "agents.config:LEAST"], "is no feedback"),
+        (["--feedback", "agents.config:to_dic"], "did you mean 'to_dict'?"),
         (["--rl.timestep", "5"], "unknown option --rl.timestep; did you mean '--rl.timesteps'?"),
         (["--rl.timesteps", "many"], "--rl.timesteps"),
         (["--encoder", "froze"], "'froze'"),
@@ -470,7 +500,6 @@ def feedback_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         "def nan(examples, answers): return [float('nan') for answer in answers]\n"
         "def words(examples, answers): return ['good' for answer in answers]\n"
         "def fine(examples, answers): return [float(len(answer)) for answer in answers]\n"
-        "number = 3\n"
     )
     (tmp_path / "own_feedback.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
@@ -484,8 +513,6 @@ def feedback_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         ("scalar", "one reward an answer; got ()"),
         ("nan", "returned NaN"),
         ("words", "numbers"),
-        ("number", "is no feedback"),
-        ("fin", "did you mean 'fine'?"),
     ],
 )
 def test_bad_feedback_functions(

@@ -19,9 +19,21 @@ from qa_env.encoders import (
     source_features,
 )
 from qa_env.errors import QAError
-from qa_env.vocabulary import PAD, SEP
+from qa_env.vocabulary import PAD, SEP, Kind
 
 FULL_STOP = 14
+KINDS = np.zeros(20, dtype=np.int64)
+KINDS[[5, 6, 7, 8, 9, FULL_STOP]] = (
+    Kind.WORD,
+    Kind.INSIDE,
+    Kind.NUMBER,
+    Kind.DIGIT,
+    Kind.DECIMAL,
+    Kind.END,
+)
+SENTENCE = slice(2, 5)
+PHRASE = slice(5, 5 + LONGEST_PHRASE)
+SPELLING = slice(5 + LONGEST_PHRASE, FEATURES)
 ROWS = ([5, 6, 7, SEP, 6, FULL_STOP, 9, 5], [8], [5, 6, SEP, 5], [9, 9, 9, 9, SEP, 9, 9])
 
 
@@ -33,7 +45,7 @@ def batch(*rows: list[int], width: int | None = None) -> np.ndarray:
 @pytest.fixture(params=[True, False], ids=["features", "no features"])
 def encoder(request: pytest.FixtureRequest) -> LSTMEncoder:
     torch.manual_seed(0)
-    encoder = LSTMEncoder(EncoderConfig(20, 6, 5, features=request.param, sentence_ends=(FULL_STOP,)))
+    encoder = LSTMEncoder(EncoderConfig(20, 6, 5, features=request.param), KINDS)
     with torch.no_grad():
         encoder.embedding.weight[PAD].fill_(1.0)  # a tied output layer trains this row too
     return encoder
@@ -81,7 +93,14 @@ def test_a_saved_encoder_is_the_same_when_loaded_and_frozen(encoder: LSTMEncoder
     loaded = LSTMEncoder.load(tmp_path / "e.safetensors")
     assert loaded.config == encoder.config and loaded.width == encoder.width
     np.testing.assert_array_equal(loaded.encode(batch(*ROWS)), encoder.encode(batch(*ROWS)))
+    assert torch.equal(loaded.kinds, torch.from_numpy(KINDS))
     assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_without_kinds_every_token_is_of_no_kind() -> None:
+    encoder = LSTMEncoder(EncoderConfig(20, 6, 5))
+    assert torch.equal(encoder.kinds, torch.full((20,), int(Kind.OTHER)))
+    assert "kinds" in encoder.state_dict() and "kinds" not in dict(encoder.named_parameters())
 
 
 def test_a_missing_encoder_file_is_named(tmp_path: Path) -> None:
@@ -112,7 +131,7 @@ def test_tensors_of_something_else_are_refused(tmp_path: Path, encoder: LSTMEnco
 
 
 def features(*rows: list[int], width: int | None = None) -> torch.Tensor:
-    return source_features(torch.tensor(batch(*rows, width=width)), torch.tensor([FULL_STOP]))
+    return source_features(torch.tensor(batch(*rows, width=width)), torch.from_numpy(KINDS))
 
 
 def test_features_tell_the_segment() -> None:
@@ -124,7 +143,7 @@ def test_features_tell_the_segment() -> None:
 
 def phrase_lengths(row: list[int]) -> list[int]:
     """The shared-phrase feature of each token as a number, 0 for none."""
-    shared = features(row)[0, :, -LONGEST_PHRASE:]
+    shared = features(row)[0, :, PHRASE]
     assert shared.sum(1).max() <= 1
     return [int(one_hot.argmax()) + 1 if one_hot.any() else 0 for one_hot in shared]
 
@@ -150,7 +169,7 @@ def test_features_tell_the_length_of_the_phrase_shared_with_the_question(
     assert phrase_lengths(row) == expected
     padded = features(row, [7] * 20)[0]
     assert torch.equal(padded[: len(row)], features(row)[0])
-    assert not padded[len(row) :].any()
+    assert not padded[len(row) :, : SPELLING.start].any()
 
 
 def slow_sentence_features(row: list[int]) -> list[list[float]]:
@@ -177,8 +196,45 @@ def slow_sentence_features(row: list[int]) -> list[list[float]]:
     ],
 )
 def test_features_tell_rare_shared_tokens_and_the_sentence_that_has_most_of_them(row: list[int]) -> None:
-    found = features(row, [9] * 30)[0, : len(row), 2:-LONGEST_PHRASE]
+    found = features(row, [9] * 30)[0, : len(row), SENTENCE]
     torch.testing.assert_close(found, torch.tensor(slow_sentence_features(row)))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_features_tell_the_kind_of_a_token_and_of_the_next(row: list[int]) -> None:
+    kinds = torch.from_numpy(KINDS)
+    found = features(row, [7] * 12)[0, : len(row), SPELLING]
+    now, behind = found.split(len(Kind), dim=1)
+    assert torch.equal(now, torch.nn.functional.one_hot(kinds[row], len(Kind)).float())
+    follows = torch.cat((kinds[row[1:]], torch.tensor([Kind.OTHER])))
+    assert torch.equal(behind, torch.nn.functional.one_hot(follows, len(Kind)).float())
+
+
+def slow_alignment(encoder: LSTMEncoder, row: list[int]) -> torch.Tensor:
+    """The formula of the class, token by token."""
+    embedded = encoder.embedding(torch.tensor(row))
+    aligned = torch.zeros_like(embedded)
+    cut = row.index(SEP) if SEP in row else len(row)
+    question = torch.relu(embedded[:cut] @ encoder.alignment.weight.T + encoder.alignment.bias)
+    for i in range(cut, len(row)):
+        key = torch.relu(encoder.alignment.weight @ embedded[i] + encoder.alignment.bias)
+        weights = torch.stack([key @ other for other in question]).softmax(0)
+        aligned[i] = encoder.aligned.weight @ sum(w * e for w, e in zip(weights, embedded[:cut], strict=True))
+    return aligned
+
+
+def test_the_lstm_reads_embedding_features_and_alignment_and_a_residual_goes_round_it() -> None:
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(EncoderConfig(20, 6, 5), KINDS).requires_grad_(False)
+    for lstm in (encoder.forward_lstm, encoder.backward_lstm):
+        for parameter in lstm.parameters():
+            parameter.zero_()  # the LSTMs' outputs are zero
+    together = encoder(torch.tensor(batch(*ROWS)))
+    for i, row in enumerate(ROWS):
+        told = features(row)[0] @ encoder.feature_embedding.weight.T
+        read = encoder.embedding(torch.tensor(row)) + told + slow_alignment(encoder, row)
+        expected = read @ encoder.residual.weight.T
+        torch.testing.assert_close(together[i, : len(row)], expected, atol=1e-6, rtol=1e-5)
 
 
 def test_reversal_turns_round_what_is_not_padding() -> None:

@@ -414,6 +414,36 @@ def test_a_batch_of_no_lanes_is_refused(plain: dict[str, Any]) -> None:
         QAVectorEnv(0, **plain)
 
 
+@pytest.mark.parametrize("samples", [0, 4])
+def test_more_samples_of_a_question_than_lanes_are_refused(samples: int, plain: dict[str, Any]) -> None:
+    QAVectorEnv(3, samples_per_question=3, **plain)
+    with pytest.raises(QAError, match=f"samples_per_question must be from 1 to num_envs=3, got {samples}"):
+        QAVectorEnv(3, samples_per_question=samples, **plain)
+
+
+@pytest.mark.parametrize(("lanes", "samples"), [(4, 4), (6, 3), (5, 2), (7, 4), (3, 1)])
+def test_each_question_is_asked_the_given_number_of_times_in_a_row(
+    lanes: int, samples: int, task: dict[str, Any]
+) -> None:
+    env = QAVectorEnv(lanes, samples_per_question=samples, **task)
+    observation, _ = env.reset(seed=0)
+    asked = env.indices.tolist()
+    for actions in actions_of(lanes, 60, len(task["vocabulary"])):
+        observation, _, done, _, _ = env.step(actions)
+        asked += env.indices[done].tolist()
+        np.testing.assert_array_equal(observation["source"], env.task.sources[env.indices])
+        if task["encoder"] is not None:
+            expected = task["encoder"].encode(observation["source"])
+            np.testing.assert_allclose(observation["memory"], expected, atol=1e-6)
+    groups = [asked[i : i + samples] for i in range(0, len(asked), samples)]
+    assert len(groups) > 10
+    assert all(len(set(group)) == 1 for group in groups)
+    drawn = [group[0] for group in groups]
+    assert len(set(drawn)) > 5
+    env.reset(seed=1)
+    assert (env.indices[:samples] == env.indices[0]).all()  # a reset begins anew
+
+
 def test_the_default_encoder_goes_with_its_own_vocabulary_only(plain: dict[str, Any]) -> None:
     with pytest.raises(QAError, match="leave out vocabulary="):
         QAEnv(**plain | {"encoder": "default"})

@@ -204,6 +204,25 @@ def test_gradients_reach_a_trained_encoder_and_no_frozen_one(new_task: NewTask) 
         assert {id(p) for p in policy.value_net.parameters()} <= optimised
 
 
+TRPO_BUG = pytest.mark.xfail(reason="predict_values, TRPO's critic loss, does not detach", strict=True)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("method", ["forward", "evaluate", pytest.param("predict", marks=TRPO_BUG)])
+def test_the_critic_trains_its_own_head_only(new_task: NewTask, setting: str, method: str) -> None:
+    env, policy = setup(new_task, setting)
+    obs = tensors(env.reset(seed=0)[0])
+    if method == "forward":
+        values = policy.forward(obs)[1]
+    elif method == "evaluate":
+        values = policy.evaluate_actions(obs, torch.arange(4, 4 + LANES))[0]
+    else:
+        values = policy.predict_values(obs)
+    values.sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in policy.value_net.parameters())
+    assert all(p.grad is None for p in policy.lm.parameters())
+
+
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_forbidden_tokens_are_never_chosen(new_task: NewTask, sampling: dict[str, Any]) -> None:
     env, policy = setup(new_task, "tokens", lanes=400, **sampling)

@@ -7,16 +7,18 @@ from agents.decoding import Limits
 from agents.renaming import Renaming
 from agents.warm_start import Supervised
 from qa_env.datasets import QAExample
-from qa_env.vocabulary import EOS, PAD, SEP, Vocabulary
+from qa_env.vocabulary import EOS, PAD, SEP, Kind, Vocabulary
 
 WORDS = "What is the capital of ? The capital city of is . people live in".split()
 NAMES = ("Zyxolia", "Qwvport", "Tokyo", "Estonia")
+SPELLED = (Kind.WORD, Kind.INSIDE, Kind.NUMBER, Kind.DIGIT, Kind.DECIMAL)
 
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
     """The words are single tokens; the names, which it has never seen, are spelled in pieces."""
     texts = [" ".join(np.random.default_rng(i).permutation(WORDS)) for i in range(40)]
+    texts += [f"{i % 10}.{i // 10} {i // 10},{i % 10}" for i in range(100)]
     vocabulary = Vocabulary.train(texts, 400)
     assert all(len(vocabulary.encode(word)) == 1 for word in WORDS)
     assert all(len(vocabulary.encode(name)) > 2 for name in NAMES)
@@ -30,7 +32,7 @@ def data(vocabulary: Vocabulary) -> Supervised:
             f"{name}",
             f"What is the capital of {name}?",
             f"The capital city of {other} is Minsk. The capital city of {name} is {city}. "
-            f"1204 people live in {city}.",
+            f"1204 people live in {city}. 1.2 and 3,4 people live in {other}.",
             (f"The capital of {name} is {city}.",),
         )
         for name, other, city in zip(
@@ -51,7 +53,7 @@ def test_names_and_numbers_change_and_whole_words_stay(vocabulary: Vocabulary, d
         assert new.shape == old.shape and new.dtype == old.dtype
         same = np.isin(old, [*kept, PAD, EOS, SEP])
         np.testing.assert_array_equal(new[same], old[same])
-        spelled = (vocabulary.is_word_piece | vocabulary.is_digit)[old] & ~same
+        spelled = np.isin(vocabulary.kinds[old], SPELLED) & ~same
         np.testing.assert_array_equal(new[~spelled], old[~spelled])  # punctuation stays too
         assert (new[spelled] != old[spelled]).mean() > 0.8
     for row, name in zip(source, NAMES, strict=True):
@@ -70,8 +72,8 @@ def test_special_tokens_are_neither_renamed_nor_made(vocabulary: Vocabulary, dat
 def test_pieces_stay_of_their_kind(vocabulary: Vocabulary, data: Supervised) -> None:
     source, tokens = rename(vocabulary, data)
     for old, new in ((data.source, source), (data.tokens, tokens)):
-        for kind in (vocabulary.starts_word, vocabulary.is_digit, vocabulary.is_word_piece):
-            np.testing.assert_array_equal(kind[old], kind[new])
+        np.testing.assert_array_equal(vocabulary.kinds[old], vocabulary.kinds[new])
+        assert set(SPELLED) - {Kind.WORD} <= set(vocabulary.kinds[data.source].flat)  # what can be renamed is
 
 
 def test_the_answer_stays_copyable(vocabulary: Vocabulary, data: Supervised) -> None:

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_env.errors import QAError
-from qa_env.vocabulary import BOS, EOS, FORBIDDEN, PAD, SEP, SPECIAL_TOKENS, Vocabulary
+from qa_env.vocabulary import BOS, EOS, FORBIDDEN, PAD, SEP, SPECIAL_TOKENS, Kind, Vocabulary
 
 TEXTS = ["The capital of Peru is Lima.", "Lima is the capital of Peru.", "What is the capital of Peru?"]
 SMALL = Vocabulary.train(TEXTS, 300)
+NUMBERS = Vocabulary.train([f"word {i % 10}.{i // 10} {i // 10},{i % 10}" for i in range(100)], 400)
+NUMERIC = (Kind.NUMBER, Kind.DIGIT, Kind.DECIMAL)
 
 
 @given(st.text())
@@ -90,17 +92,59 @@ def test_words_at_the_start_of_training_texts_become_tokens() -> None:
 
 def test_digits_are_tokens_of_their_own() -> None:
     assert len(SMALL.encode("1535")) - len(SMALL.encode("1")) == 3
-    assert SMALL.is_digit[SMALL.encode("x7")[-1]]
-    assert not SMALL.is_digit[SMALL.encode("capital")].any()
+    assert SMALL.kinds[SMALL.encode("x7")[-1]] == Kind.DIGIT
+    assert not np.isin(SMALL.kinds[SMALL.encode("capital")], NUMERIC).any()
 
 
-def test_token_classes_tell_word_starts_digits_and_pieces() -> None:
-    vocabulary = Vocabulary.train(TEXTS * 3, 400)
-    (capital,) = vocabulary.encode("capital")
-    assert vocabulary.starts_word[capital] and vocabulary.is_word_piece[capital]
-    assert not vocabulary.is_word_piece[vocabulary.encode("?")].all()
-    for special in range(4):
-        assert not vocabulary.is_word_piece[special] and not vocabulary.starts_word[special]
+def test_a_point_or_comma_is_one_token_with_the_digit_behind_it() -> None:
+    assert [NUMBERS.decode([token]) for token in NUMBERS.encode("13.57 2,46 x.")][:6] == [
+        "1",
+        "3",
+        ".5",
+        "7",
+        "2",
+        ",4",
+    ]
+    (stop,) = NUMBERS.encode("x.")[-1:]
+    assert NUMBERS.decode([stop]) == "." and NUMBERS.kinds[stop] == Kind.END
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("word", [Kind.WORD]),
+        ("wordx", [Kind.WORD, Kind.INSIDE]),
+        ("7", [Kind.NUMBER]),
+        ("74.5,6", [Kind.NUMBER, Kind.DIGIT, Kind.DECIMAL, Kind.DECIMAL]),
+        ("word.", [Kind.WORD, Kind.END]),
+        ("word?", [Kind.WORD, Kind.END]),
+        ("word!", [Kind.WORD, Kind.END]),
+        ("word;", [Kind.WORD, Kind.OTHER]),
+        ("word,", [Kind.WORD, Kind.OTHER]),
+        ("wordé", [Kind.WORD, Kind.INSIDE, Kind.INSIDE]),  # two bytes
+    ],
+)
+def test_kinds_tell_what_a_token_is_to_the_spelling(text: str, expected: list[Kind]) -> None:
+    assert NUMBERS.kinds[NUMBERS.encode(text)].tolist() == expected
+
+
+def test_every_token_has_a_kind_and_special_tokens_are_other() -> None:
+    for vocabulary in (SMALL, NUMBERS):
+        kinds = vocabulary.kinds
+        assert kinds.shape == (len(vocabulary),) and kinds.dtype == np.int64
+        assert set(kinds) <= set(Kind)
+        assert (kinds[: len(SPECIAL_TOKENS)] == Kind.OTHER).all()
+    assert set(NUMBERS.kinds) == set(Kind)
+
+
+@pytest.mark.xfail(reason="bytes below 33 are written as letters in the byte-level alphabet", strict=True)
+@pytest.mark.parametrize("blank", ["\n", "\t", "  "])
+def test_blanks_are_no_letters(blank: str) -> None:
+    vocabulary = Vocabulary.train([f"word{blank}word"] * 9, 400)
+    first, *between, last = vocabulary.encode(f"word{blank}word")
+    assert Kind.WORD in (vocabulary.kinds[first], vocabulary.kinds[last])
+    inner = [token for token in between if not vocabulary.decode([token]).strip()]
+    assert inner and (vocabulary.kinds[inner] == Kind.OTHER).all()
 
 
 def test_a_size_too_small_for_all_bytes_is_refused() -> None:

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MAX_ANSWER, MAX_SOURCE
+from stable_baselines3.common.callbacks import CallbackList
+from test_buffers import LANES, STEPS, CheckRatio, new_model
+
+from agents.buffers import AnswerRolloutBuffer
+from agents.decoding import Limits
+from agents.renaming import Renaming
+from agents.self_imitation import LEAST_SURPRISE, ImitationConfig, SelfImitation
+from agents.warm_start import Supervised, as_batch
+from qa_env.vocabulary import EOS, PAD
+
+NewTask = Callable[..., tuple[Any, dict[str, Any]]]
+Rated = tuple[np.ndarray, np.ndarray, float]
+
+
+class Heard(AnswerRolloutBuffer):
+    """A buffer of nothing but given answers."""
+
+    def __init__(self, *answers: Rated) -> None:
+        self.answers = answers
+
+    def finished(self) -> Iterator[Rated]:
+        yield from self.answers
+
+
+def rated(question: int, word: int, reward: float) -> Rated:
+    source, tokens = np.full(MAX_SOURCE, PAD), np.full(MAX_ANSWER, PAD)
+    source[:2] = 40, 50 + question
+    tokens[:2] = 70 + word, EOS
+    return source, tokens, reward
+
+
+def new_callback(new_task: NewTask, **config: Any) -> SelfImitation:
+    """A callback on a model that has not been trained."""
+    _, task = new_task("tokens")
+    labelled = Supervised.from_examples(task["data"], task["vocabulary"], Limits(MAX_SOURCE, MAX_ANSWER))
+    settings = ImitationConfig(**{"batches": 2, "threshold": 0.5, **config})
+    return SelfImitation(settings, labelled, Renaming(task["vocabulary"]), seed=0)
+
+
+def started(new_task: NewTask, **config: Any) -> SelfImitation:
+    callback = new_callback(new_task, **config)
+    model = new_model(new_task, "trained")
+    model._setup_learn(1000, callback)
+    callback.init_callback(model)
+    return callback
+
+
+def hear(callback: SelfImitation, *answers: Rated) -> None:
+    callback.locals = {"rollout_buffer": Heard(*answers)}
+    callback.on_rollout_end()
+
+
+def kept(callback: SelfImitation) -> list[tuple[int, int, float]]:
+    return sorted((g.source[1] - 50, g.tokens[0] - 70, g.reward) for g in callback.best.values())
+
+
+def test_only_answers_at_or_above_the_threshold_are_kept(new_task: NewTask) -> None:
+    callback = started(new_task, threshold=0.5)
+    hear(callback, rated(0, 0, 0.49), rated(1, 1, 0.5), rated(2, 2, 0.9), rated(3, 3, -1.0))
+    assert kept(callback) == [(1, 1, 0.5), (2, 2, 0.9)]
+
+
+def test_the_best_answer_to_a_question_is_kept(new_task: NewTask) -> None:
+    callback = started(new_task)
+    hear(callback, rated(0, 0, 0.6), rated(0, 1, 0.8), rated(0, 2, 0.7), rated(1, 3, 0.9))
+    assert kept(callback) == [(0, 1, 0.8), (1, 3, 0.9)]
+    hear(callback, rated(0, 4, 0.75), rated(1, 5, 1.0))
+    assert kept(callback) == [(0, 1, 0.8), (1, 5, 1.0)]
+
+
+def test_answers_are_drawn_in_proportion_to_how_much_they_surpassed_the_mean(
+    new_task: NewTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = started(new_task, batch_size=20_000, labelled=0.0, renamed=0.0)
+    monkeypatch.setattr(callback, "_step", lambda: 0.0)
+    hear(callback, rated(0, 0, 1.0), rated(0, 1, -0.5), rated(1, 2, 0.8), rated(2, 3, 0.9), rated(3, 4, 0.1))
+    hear(callback, rated(0, 5, 0.1), rated(1, 6, 0.8), rated(2, 7, 0.7))
+    callback.on_rollout_start()
+    source, tokens = callback._examples()
+    surprise = np.array([1.0 - 0.2, 0.8 - 0.8, 0.9 - 0.8]) + LEAST_SURPRISE
+    drawn = np.bincount(source[:, 1] - 50, minlength=4) / len(source)
+    np.testing.assert_allclose(drawn, [*(surprise / surprise.sum()), 0], atol=0.015)
+    assert {(q - 50, a - 70) for q, a in zip(source[:, 1], tokens[:, 0], strict=True)} == {
+        (0, 0),
+        (1, 6),  # of equals the latest
+        (2, 3),
+    }
+
+
+def test_labelled_questions_are_mixed_in(new_task: NewTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    callback = started(new_task, batch_size=40, labelled=0.25, renamed=0.0)
+    monkeypatch.setattr(callback, "_step", lambda: 0.0)
+    hear(callback, rated(0, 0, 1.0))
+    callback.on_rollout_start()
+    source, tokens = callback._examples()
+    own = (source == rated(0, 0, 1.0)[0]).all(1)
+    assert own.sum() == 30 and len(tokens) == 40
+    labelled = {
+        (s.tobytes(), t.tobytes())
+        for s, t in zip(callback.labelled.source, callback.labelled.tokens, strict=True)
+    }
+    assert {(s.tobytes(), t.tobytes()) for s, t in zip(source[~own], tokens[~own], strict=True)} <= labelled
+
+
+def log_likelihood(callback: SelfImitation, answer: Rated) -> float:
+    batch, tokens = as_batch(answer[0][None], answer[1][None])
+    with torch.no_grad():
+        return float(callback.model.policy.evaluate_actions(batch, tokens)[1].sum())
+
+
+def test_imitation_makes_a_kept_answer_likelier(new_task: NewTask) -> None:
+    callback = started(new_task, batches=1, labelled=0.0, renamed=0.0)
+    answer = rated(0, 0, 1.0)
+    hear(callback, answer)
+    before = log_likelihood(callback, answer)
+    for _ in range(3):
+        callback.on_rollout_start()
+        after = log_likelihood(callback, answer)
+        assert after > before
+        before = after
+
+
+@pytest.mark.parametrize("config", [{"batches": 0}, {"threshold": 2.0}], ids=["off", "nothing good"])
+def test_without_batches_or_good_answers_nothing_is_learnt(new_task: NewTask, config: dict[str, Any]) -> None:
+    callback = started(new_task, **config)
+    before = {name: value.clone() for name, value in callback.model.policy.state_dict().items()}
+    hear(callback, rated(0, 0, 1.0))
+    callback.on_rollout_start()
+    assert all(torch.equal(v, before[n]) for n, v in callback.model.policy.state_dict().items())
+
+
+@pytest.mark.parametrize("setting", ["trained", "frozen", "tokens"])
+@pytest.mark.parametrize("first", [True, False], ids=["before the check", "after the check"])
+def test_it_runs_behind_the_update_only_so_the_ratio_stays_one(
+    new_task: NewTask, monkeypatch: pytest.MonkeyPatch, setting: str, first: bool
+) -> None:
+    model = new_model(new_task, setting, samples=4, baseline="group")
+    imitation, check = new_callback(new_task, threshold=0.0), CheckRatio()
+    updates: list[int] = []
+    step = SelfImitation._step
+
+    def counted(callback: SelfImitation) -> float:
+        updates.append(model._n_updates)
+        return step(callback)
+
+    monkeypatch.setattr(SelfImitation, "_step", counted)
+    model.learn(4 * STEPS * LANES, CallbackList([imitation, check] if first else [check, imitation]))
+    assert check.rollouts == 4 and check.straddling > 0
+    assert updates == [n for n in (2, 4, 6) for _ in range(2)]  # two epochs an update, two steps behind it
+    assert imitation.best
