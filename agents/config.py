@@ -41,7 +41,7 @@ class RLConfig:
 
     algorithm: str = "ppo"
     """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
-    timesteps: int = 160_000
+    timesteps: int = 180_000
     """Tokens to write during training."""
     n_envs: int = 64
     """Questions answered side by side."""
