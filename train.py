@@ -10,7 +10,7 @@ from rich.console import Console
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, load_config, to_dict
 from agents.runs import Run
-from agents.training import Trainer
+from agents.training import Trainer, check_names
 from qa_env.errors import QAError
 
 
@@ -18,6 +18,8 @@ def main(arguments: Sequence[str]) -> None:
     """Run or resume a training; settings come from ``--config``, the resumed run, and the options."""
     files, rest = take_options(arguments, ("--config", "--resume"))
     default = load_config(files["--config"]) if "--config" in files else TrainConfig()
+    if len(files) == 2:
+        raise QAError("--resume takes the settings of the run itself: leave out --config")
     if "--resume" in files:
         run = Run.open(files["--resume"])
         if run.has("results.json"):
@@ -25,12 +27,13 @@ def main(arguments: Sequence[str]) -> None:
         default = run.config()
     description = "Train a question-answering model from feedback. --config FILE.yaml; --resume RUN"
     config = parse(TrainConfig, rest, default, description=description)
+    check_names(config)
     if "--resume" in files:
         run.write_json("config.json", to_dict(config))
     else:
         run = Run.create(config)
     console = Console()
-    console.print(f"run folder: {run.folder}", markup=False)
+    console.print(f"run folder: {run.folder}", markup=False, soft_wrap=True)
     try:
         Trainer(config, run, console).train()
     except KeyboardInterrupt:

@@ -1,0 +1,1 @@
+"""Learning: warm start, Stable-Baselines3 algorithms, buffers, callbacks, evaluation, command lines."""

@@ -46,15 +46,15 @@ def make_ppo(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> PPO:
 ALGORITHMS: dict[str, MakeModel] = {"ppo": make_ppo}
 
 
-def make_algorithm(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> BaseAlgorithm:
-    """Make the model that ``config.algorithm`` names.
+def find_algorithm(name: str) -> MakeModel:
+    """What makes the model of an algorithm: a name in `ALGORITHMS`, or ``module:attr``.
 
     Raises:
         QAError: If there is no such algorithm.
     """
-    if ":" in config.algorithm:
-        model: BaseAlgorithm = load_object(config.algorithm)(env, config, common)
-        return model
-    if config.algorithm not in ALGORITHMS:
-        raise QAError(f"unknown algorithm '{config.algorithm}'{suggest(config.algorithm, list(ALGORITHMS))}")
-    return ALGORITHMS[config.algorithm](env, config, common)
+    if ":" in name:
+        make: MakeModel = load_object(name)
+        return make
+    if name not in ALGORITHMS:
+        raise QAError(f"unknown algorithm '{name}'{suggest(name, list(ALGORITHMS))}")
+    return ALGORITHMS[name]

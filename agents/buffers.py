@@ -186,7 +186,7 @@ class AnswerRolloutBuffer(RolloutBuffer):
     def _compare_with_group(self) -> None:
         """Advantages of finished answers: return minus the mean reward of the others to the question."""
         lanes, steps = self.n_envs, self.buffer_size
-        rewards = self.rewards.swapaxes(0, 1).reshape(-1)
+        rewards = self.rewards.swapaxes(0, 1).reshape(-1).astype(np.float64)
         finished, final = self._finished, self._final
         ends = self._first_row + self._counts
         number = np.bincount(self._question, finished)[self._question] - finished

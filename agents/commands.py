@@ -29,7 +29,9 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(130)
 
 
-def parse(kind: type[Config], arguments: Sequence[str], default: Config | None = None, **options: Any) -> Config:
+def parse(
+    kind: type[Config], arguments: Sequence[str], default: Config | None = None, **options: Any
+) -> Config:
     """Parse arguments into a dataclass.
 
     Raises:
@@ -40,7 +42,8 @@ def parse(kind: type[Config], arguments: Sequence[str], default: Config | None =
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            return tyro.cli(kind, args=list(arguments), **options)
+            parsed: Config = tyro.cli(kind, args=list(arguments), **options)
+            return parsed
     except SystemExit as stop:
         if stop.code in (0, None):
             raise  # --help

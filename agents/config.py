@@ -158,7 +158,7 @@ def from_dict(cls: type[Any], values: Mapping[str, Any], where: str = "") -> Any
         if key not in known:
             raise QAError(f"unknown field '{where}{key}'{suggest(str(key), list(known))}")
         kind = known[key]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             built[key] = from_dict(kind, value, f"{where}{key}.")
         else:
             built[key] = _checked_type(value, kind, f"{where}{key}")

@@ -54,7 +54,8 @@ class Run:
         Raises:
             QAError: If the folder cannot be made.
         """
-        name = f"QA-v0__{config.rl.algorithm.replace(':', '.')}__{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+        algorithm = config.rl.algorithm.replace(":", ".")
+        name = f"QA-v0__{algorithm}__{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         folder = Path(config.log_dir) / name
         number = 1
         while folder.exists():
@@ -63,7 +64,9 @@ class Run:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            raise QAError(f"cannot make the run folder {folder}: {error.strerror}; choose another --log-dir") from None
+            raise QAError(
+                f"cannot make the run folder {folder}: {error.strerror}; choose another --log-dir"
+            ) from None
         run = cls(folder)
         run.write_json("config.json", to_dict(config))
         return run
@@ -132,8 +135,8 @@ class Run:
         expected = self.read_json("versions.json").get("vocabulary")
         if vocabulary.fingerprint != expected:
             raise QAError(
-                f"{self.path('vocabulary.json')} is another vocabulary ({vocabulary.fingerprint}) than the run "
-                f"was trained with ({expected}): put the run's own file back"
+                f"{self.path('vocabulary.json')} is another vocabulary ({vocabulary.fingerprint}) than the "
+                f"run was trained with ({expected}): put the run's own file back"
             )
         return vocabulary
 
@@ -172,7 +175,7 @@ class Run:
             raise QAError(f"{self.path(name)} does not fit this model or is broken: {reason:.150}") from None
 
     def save_checkpoint(self, model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
-        """Write what `load_checkpoint` needs to go on: the state's file last, since it makes the others count."""
+        """Write what `load_checkpoint` needs: the state's file last, since it makes the others count."""
         self.path("checkpoint").mkdir(exist_ok=True)
         self.save_policy(model.policy, "checkpoint/policy.safetensors")
         optimizer = model.policy.optimizer.state_dict()

@@ -13,7 +13,7 @@ from agents.buffers import AnswerRolloutBuffer
 from agents.renaming import Renaming
 from agents.warm_start import Supervised, as_batch
 from policies.actor_critic import LMActorCriticPolicy
-
+from qa_env.errors import QAError
 
 LEAST_SURPRISE = 0.05
 """Added to every priority, so that no good answer is never drawn."""
@@ -36,6 +36,16 @@ class ImitationConfig:
     renamed: float = 0.5
     """Share of the examples whose names and numbers are spelled differently."""
 
+    def __post_init__(self) -> None:
+        """Raise a QAError if a field is out of its range."""
+        if self.batches < 0 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise QAError("imitation needs batches >= 0, batch_size >= 1 and a positive learning_rate")
+        if not (0 <= self.labelled < 1 and 0 <= self.renamed <= 1):
+            raise QAError(
+                f"imitation.labelled must be in [0, 1) and imitation.renamed in [0, 1], "
+                f"got {self.labelled} and {self.renamed}"
+            )
+
 
 @dataclass(frozen=True)
 class _Good:
@@ -49,11 +59,12 @@ class _Good:
 class SelfImitation(BaseCallback):
     """Between rollouts: supervised steps on the best answer to each question so far (Oh et al. 2018).
 
-    "Self-Imitation Learning" keeps past decisions whose return R exceeded the expectation V and learns them
-    again, drawn in proportion to ``R - V``. Here a decision is a whole answer, R its rating, V the mean rating
-    of all answers to its question (so what is always answered well is hardly drawn), and the data augmentation
-    of the warm start applies. It reuses each rating many times, where PPO uses it for one update only; PPO in
-    turn learns from bad ratings, which imitation cannot.
+    "Self-Imitation Learning" keeps past decisions whose return R exceeded the expectation V and learns
+    them again, drawn in proportion to ``R - V``. Here a decision is a whole answer, R its rating, V the mean
+    rating of all answers to its question (so what is always answered well is hardly drawn), and the data
+    augmentation of the warm start applies. It reuses each rating many times, where PPO uses it for one
+    update only; PPO in turn learns from bad ratings, which imitation cannot. The answers are not part of a
+    checkpoint: a resumed run gathers them anew.
 
     Args:
         config: Settings.
@@ -119,7 +130,7 @@ class SelfImitation(BaseCallback):
     def _examples(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Sources and answers of a minibatch, some of them renamed."""
         size, rng = self.config.batch_size, self._rng
-        known = round(self.config.labelled * size)
+        known = min(round(self.config.labelled * size), size - 1)
         rows = rng.integers(len(self.labelled.source), size=known)
         drawn = rng.choice(len(self._good), size=size - known, p=self._chance)
         source = np.concatenate([self.labelled.source[rows], np.stack([self._good[i].source for i in drawn])])

@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.algorithms import make_algorithm
+from agents.algorithms import find_algorithm
 from agents.buffers import AnswerRolloutBuffer
 from agents.callbacks import FeedbackLog, Validation
 from agents.config import TrainConfig
@@ -65,9 +65,10 @@ class Trainer:
 
     def train(self) -> dict[str, Any]:
         """Run all the stages and return the content of ``results.json``."""
+        check_names(self.config)
         set_random_seed(self.config.seed)
         with self._stage("data"):
-            self.data = load_dataset(self.config)
+            self.data = self._rateable(load_dataset(self.config))
             self.vocabulary, self.fluency = self._language()
         self.judge = Judge(self.fluency, SimulatedUsers(self.config.users, self.fluency))
         self.logger = configure(str(self.run.folder), ["tensorboard"])
@@ -82,8 +83,27 @@ class Trainer:
             self.run.load_policy(model.policy, "model.safetensors")
             answers = self._answers(model.policy, self.data.test)
             after = self.judge.report(self.data.test, answers)
-        log_report(self.logger, model, self.vocabulary, self.data.test, answers_before, answers, self.config.limits)
+        log_report(
+            self.logger, model, self.vocabulary, self.data.test, answers_before, answers, self.config.limits
+        )
         return self._finish(before, after, answers_before, answers)
+
+    def _rateable(self, data: QADataset) -> QADataset:
+        """The data without the unlabelled questions that simulated users have nothing to rate by."""
+        if self.config.feedback != "simulated":
+            return data
+        rateable = tuple(e for e in data.unlabelled if e.answers or e.metadata.get("value") is not None)
+        left_out = len(data.unlabelled) - len(rateable)
+        if left_out:
+            self._tell(
+                f"{left_out} of {len(data.unlabelled)} unlabelled questions have no reference answer for the "
+                "simulated users to rate by: left out"
+            )
+        return dataclasses.replace(data, unlabelled=rateable)
+
+    def _tell(self, text: str) -> None:
+        """Print a line as it is: no markup, no breaks inside a path."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -102,7 +122,7 @@ class Trainer:
         self.run.save_vocabulary(vocabulary, self.data.collection)
         fluency = FluencyModel.fit(fluency_sentences(self.data), vocabulary, seed=self.config.seed)
         self.run.save_fluency(fluency)
-        self.console.print(
+        self._tell(
             f"{len(self.data.labelled)} labelled, {len(self.data.unlabelled)} unlabelled, "
             f"{len(self.data.validation)} validation, {len(self.data.test)} test questions; "
             f"vocabulary of {len(vocabulary)} tokens"
@@ -111,7 +131,9 @@ class Trainer:
 
     def _warm_start(self, lm: LSTMAttentionLM) -> dict[str, Any]:
         """Supervised training, unless the run has it already; the report before RL."""
-        task = QATask(self.data.test, self.vocabulary, lm.encoder, "f1", **dataclasses.asdict(self.config.limits))
+        task = QATask(
+            self.data.test, self.vocabulary, lm.encoder, "f1", **dataclasses.asdict(self.config.limits)
+        )
         policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
         if self.run.has("before.json"):
             self.run.load_policy(policy, "warm_start.safetensors")
@@ -125,14 +147,14 @@ class Trainer:
             answers = self._answers(policy, self.data.test)
             report: dict[str, Any] = {**self.judge.report(self.data.test, answers), "answers": answers}
         self.run.write_json("before.json", {**report, "seconds": self.seconds})
-        self.console.print("before RL: " + ", ".join(f"{m} {report[m]:.3f}" for m in METRICS))
+        self._tell("before RL: " + ", ".join(f"{m} {report[m]:.3f}" for m in METRICS))
         return report
 
     def _supervise(self, policy: LMActorCriticPolicy) -> None:
         train = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
         validation = Supervised.from_examples(self.data.validation, self.vocabulary, self.config.limits)
         if train.cut:
-            self.console.print(
+            self._tell(
                 f"{train.cut} of {len(self.data.labelled)} labelled examples are longer than the limits "
                 f"({self.config.limits.max_source} source, {self.config.limits.max_answer} answer tokens): "
                 "sources were cut, answers too long left out"
@@ -142,7 +164,9 @@ class Trainer:
             self.logger.record("warm_start/loss", loss)
             self.logger.record("warm_start/validation_loss", validation_loss)
             self.logger.dump(epoch)
-            self.console.print(f"warm start, epoch {epoch + 1}: loss {loss:.3f}, validation {validation_loss:.3f}")
+            self.console.print(
+                f"warm start, epoch {epoch + 1}: loss {loss:.3f}, validation {validation_loss:.3f}"
+            )
 
         renaming = Renaming(self.vocabulary)
         warm_start(policy, train, validation, renaming, self.config.warm_start, self.config.seed, report)
@@ -160,7 +184,7 @@ class Trainer:
             **dataclasses.asdict(config.limits),
         )
         if env.task.cut_sources:
-            self.console.print(
+            self._tell(
                 f"{env.task.cut_sources} of {len(env.task.examples)} unlabelled examples are longer than "
                 f"{config.limits.max_source} source tokens and were cut"
             )
@@ -169,12 +193,14 @@ class Trainer:
             "seed": config.seed,
             "device": config.device,
         }
-        model = make_algorithm(VecMonitor(QAVecEnv(env)), config.rl, common)
+        model = find_algorithm(config.rl.algorithm)(VecMonitor(QAVecEnv(env)), config.rl, common)
         model.set_logger(self.logger)
         buffer = getattr(model, "rollout_buffer", None)
         if isinstance(buffer, AnswerRolloutBuffer):
             buffer.keeps_memory = config.encoder == "frozen"
-            buffer.reference = copy.deepcopy(model.policy).requires_grad_(False)
+            reference = copy.deepcopy(model.policy).requires_grad_(False)
+            assert isinstance(reference, LMActorCriticPolicy)
+            buffer.reference = reference
         return model
 
     def _feedback(self) -> Feedback:
@@ -192,27 +218,39 @@ class Trainer:
             load_best=lambda: self.run.load_policy(model.policy, "model.safetensors"),
             save_checkpoint=lambda: self.run.save_checkpoint(
                 model,
-                {"best": float(validation.best), "episodes": log.episodes, "kl_coef": kl_coef(model), "seconds": self.seconds},
+                {
+                    "best": float(validation.best),
+                    "episodes": log.episodes,
+                    "kl_coef": kl_coef(model),
+                    "seconds": self.seconds,
+                },
             ),
         )
         if self.run.has("checkpoint/state.json"):
             state = self.run.load_checkpoint(model)
             validation.best, log.episodes, self.seconds = state["best"], state["episodes"], state["seconds"]
             set_kl_coef(model, state["kl_coef"])
-            self.console.print(f"resuming at {model.num_timesteps} of {self.config.rl.timesteps} tokens")
+            self._tell(f"resuming at {model.num_timesteps} of {self.config.rl.timesteps} tokens")
         elif isinstance(model, PPO):
             with self._stage("critic"):
-                warm_up_critic(model, self.config.warm_start.critic_rollouts)
+                warm_up_critic(model, self.config.warm_start.critic_rollouts, log)
         left = self.config.rl.timesteps - model.num_timesteps
         if left > 0:
             with self._stage("rl"):
                 self._learn_interruptibly(model, left, [log, *self._imitation(model), validation])
+        if not self.run.has("model.safetensors"):  # no token was left for RL
+            self.run.save_policy(model.policy, "model.safetensors")
         self.episodes = log.episodes
 
     def _learn_interruptibly(self, model: BaseAlgorithm, timesteps: int, callbacks: list[Any]) -> None:
         """Ctrl-C saves a checkpoint before it goes on up."""
         try:
-            model.learn(timesteps, callback=callbacks, reset_num_timesteps=False, progress_bar=self.console.is_terminal)
+            model.learn(
+                timesteps,
+                callback=callbacks,
+                reset_num_timesteps=False,
+                progress_bar=self.console.is_terminal,
+            )
         except KeyboardInterrupt:
             callbacks[-1].save_checkpoint()
             raise
@@ -223,9 +261,7 @@ class Trainer:
         if not self.config.imitation.batches or not isinstance(buffer, AnswerRolloutBuffer):
             return []
         labelled = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
-        return [
-            SelfImitation(self.config.imitation, labelled, Renaming(self.vocabulary), self.config.seed)
-        ]
+        return [SelfImitation(self.config.imitation, labelled, Renaming(self.vocabulary), self.config.seed)]
 
     def _validate(self, policy: Any) -> dict[str, float]:
         examples = self.data.validation[:VALIDATION_QUESTIONS]
@@ -239,19 +275,22 @@ class Trainer:
         self, before: dict[str, float], after: dict[str, float], answers_before: list[str], answers: list[str]
     ) -> dict[str, Any]:
         """Write and print the report."""
+        seconds = {**self.seconds, "total": sum(self.seconds.values())}
         results = {
             "before": before,
             "after": after,
-            "seconds": {**self.seconds, "total": sum(self.seconds.values())},
+            "seconds": seconds,
             "episodes": self.episodes,
             "config": dataclasses.asdict(self.config),
         }
         self.run.write_json("results.json", results)
-        self.console.print(results_table({"before RL": before, "after RL": after}, f"{len(answers)} test questions"))
+        columns = {"before RL": before, "after RL": after}
+        self.console.print(results_table(columns, f"{len(answers)} test questions"))
         for example, old, new in list(zip(self.data.test, answers_before, answers, strict=True))[:12]:
-            self.console.print(f"Q: {example.question}\n   before: {old}\n   after:  {new}", markup=False)
-        stages = ", ".join(f"{name} {value:.0f} s" for name, value in results["seconds"].items())
-        self.console.print(f"{self.episodes} rated answers; {stages}; everything is in {self.run.folder}", markup=False)
+            self._tell(f"Q: {example.question}\n   before: {old}\n   after:  {new}")
+        stages = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+        told = f"{self.episodes} rated answers; {stages}; everything is in {self.run.folder}"
+        self._tell(told)
         return results
 
 
@@ -274,6 +313,19 @@ def set_kl_coef(model: BaseAlgorithm, value: float) -> None:
         buffer.kl_coef = value
 
 
+def check_names(config: TrainConfig) -> None:
+    """Look up everything that a config names, before any work is done.
+
+    Raises:
+        QAError: If the algorithm, the feedback or the data file is not there.
+    """
+    find_algorithm(config.rl.algorithm)
+    if config.feedback != "simulated":
+        as_feedback(config.feedback)
+    if config.data != "facts" and ":" not in config.data and not Path(config.data).is_file():
+        raise QAError(f"no data file {config.data}")
+
+
 def load_dataset(config: TrainConfig) -> QADataset:
     """The four splits of the data that the config names.
 
@@ -281,9 +333,14 @@ def load_dataset(config: TrainConfig) -> QADataset:
         QAError: If the data is missing, empty or malformed.
     """
     if config.data == "facts":
-        return make_facts(config.facts)
-    examples = load_data(config.data) if ":" in config.data else load_examples(Path(config.data))
-    return split_dataset(list(examples), **dataclasses.asdict(config.split))
+        data = make_facts(config.facts)
+    else:
+        examples = load_data(config.data) if ":" in config.data else load_examples(Path(config.data))
+        data = split_dataset(list(examples), **dataclasses.asdict(config.split))
+    for split in ("labelled", "unlabelled", "validation", "test"):
+        if not getattr(data, split):
+            raise QAError(f"the {split} split of {config.data} is empty: give more data or other shares")
+    return data
 
 
 def training_texts(data: QADataset) -> list[str]:

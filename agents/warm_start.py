@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.decoding import Limits
 from agents.renaming import Renaming
@@ -52,7 +53,9 @@ class Supervised:
     cut: int
 
     @classmethod
-    def from_examples(cls, examples: Sequence[QAExample], vocabulary: Vocabulary, limits: Limits) -> Supervised:
+    def from_examples(
+        cls, examples: Sequence[QAExample], vocabulary: Vocabulary, limits: Limits
+    ) -> Supervised:
         """Encode the examples that have a reference answer, the main one of each.
 
         Raises:
@@ -153,23 +156,32 @@ def warm_start(
     policy.lm.load_state_dict(best)
 
 
-def warm_up_critic(model: PPO, rollouts: int, steps: int = 300) -> None:
+def warm_up_critic(model: PPO, rollouts: int, log: BaseCallback, steps: int = 300) -> None:
     """Fit the value head to the returns of the warm-started policy, which itself does not change.
 
     Without it the first advantages come from a random critic and undo part of the warm start.
+
+    Args:
+        model: Stock PPO with an `AnswerRolloutBuffer`.
+        rollouts: How many rollouts to fit on; their answers are rated like any other.
+        log: Hears of every step.
+        steps: Gradient steps.
     """
-    _, callback = model._setup_learn(model.n_steps * model.n_envs * rollouts, None)
-    assert model.env is not None
-    parts = []
+    _, callback = model._setup_learn(model.n_steps * model.n_envs * rollouts, log)
+    policy = model.policy
+    assert model.env is not None and isinstance(policy, LMActorCriticPolicy)
+    parts: list[tuple[torch.Tensor, torch.Tensor]] = []
     for _ in range(rollouts):
         model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
         with torch.no_grad():
-            parts += [(model.policy.features(b.observations), b.returns) for b in model.rollout_buffer.get()]
+            for minibatch in model.rollout_buffer.get():
+                assert isinstance(minibatch.observations, AnswerBatch)
+                parts.append((policy.features(minibatch.observations), minibatch.returns))
     features, returns = (torch.cat(column) for column in zip(*parts, strict=True))
-    optimizer = torch.optim.Adam(model.policy.value_net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(policy.value_net.parameters(), lr=1e-3)
     for _ in range(steps):
         rows = torch.randint(len(returns), (512,))
-        loss = torch.nn.functional.mse_loss(model.policy.value_net(features[rows]).flatten(), returns[rows])
+        loss = torch.nn.functional.mse_loss(policy.value_net(features[rows]).flatten(), returns[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

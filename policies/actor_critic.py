@@ -146,7 +146,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
     def predict_values(self, obs: PyTorchObs | AnswerBatch) -> Tensor:
         """The critic's values, ``(rows, 1)``."""
-        values: Tensor = self.value_net(self._decode(obs).features)
+        values: Tensor = self.value_net(self._decode(obs).features.detach())
         return values
 
     def features(self, batch: AnswerBatch) -> Tensor:

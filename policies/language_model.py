@@ -139,7 +139,7 @@ class LSTMAttentionLM(nn.Module):
 
     def freeze_encoder(self) -> None:
         """Cut the encoder off from training: a frozen copy of it that no longer shares the embedding."""
-        embedding: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        embedding: nn.Embedding = nn.Embedding.from_pretrained(
             self.embedding.weight.detach().clone(), freeze=False, padding_idx=PAD
         )
         self.encoder.requires_grad_(False)

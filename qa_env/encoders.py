@@ -124,7 +124,8 @@ class LSTMEncoder(nn.Module):
         scores = torch.bmm(projected, projected[:, :width].transpose(1, 2))
         scores = scores.masked_fill(~in_question[:, None, :width], -1e8)
         aligned = torch.bmm(torch.softmax(scores, dim=2), embedded[:, :width])
-        result: Tensor = self.aligned(aligned) * in_context.unsqueeze(2)
+        asked = in_context & in_question.any(1, keepdim=True)
+        result: Tensor = self.aligned(aligned) * asked.unsqueeze(2)
         return result
 
     @torch.no_grad()

@@ -164,7 +164,17 @@ def _kind(token: str) -> Kind:
         return Kind.NUMBER if blank else Kind.DIGIT
     if piece[:1] in (".", ",") and piece[1:] in DIGITS:
         return Kind.DECIMAL
-    # Bytes above 127 stand for letters of other scripts and for letters with accents.
-    if piece and token not in SPECIAL_TOKENS and all(c.isalpha() or ord(c) > 127 for c in piece):
+    if piece and token not in SPECIAL_TOKENS and all(_is_letter(c) for c in piece):
         return Kind.WORD if blank else Kind.INSIDE
     return Kind.OTHER
+
+
+def _is_letter(character: str) -> bool:
+    """Whether a character of the byte-level alphabet stands for a letter or a byte of one.
+
+    Bytes above 127 belong to letters of other scripts and letters with accents; the characters 256 to 289
+    stand for control bytes and the blank.
+    """
+    if character.isascii():
+        return character.isalpha()
+    return not 256 <= ord(character) <= 289

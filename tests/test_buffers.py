@@ -22,7 +22,7 @@ from qa_env.datasets import QAExample
 from qa_env.encoders import EncoderConfig, LSTMEncoder
 from qa_env.errors import QAError
 from qa_env.vector_env import QAVectorEnv
-from qa_env.vocabulary import PAD
+from qa_env.vocabulary import EOS, PAD
 
 NewTask = Callable[..., tuple[Any, dict[str, Any]]]
 LANES = 4
@@ -299,6 +299,14 @@ def test_every_row_is_yielded_exactly_once_an_epoch(new_task: NewTask, batch_siz
     assert orders[0] != orders[1]
 
 
+def end_early(*models: Any) -> None:
+    """Make EOS likelier, so that answers are of different lengths."""
+    with torch.no_grad():
+        for model in models:
+            model.policy.lm.generate_gate.bias += 2.0
+            model.policy.lm.output_bias[EOS] += 4.0
+
+
 def played_answers(played: DictRolloutBuffer, going_on: np.ndarray) -> list[dict[str, Any]]:
     """The answers in a stock buffer, found by walking along each lane."""
     answers = []
@@ -327,6 +335,7 @@ def test_the_group_baseline_is_the_mean_reward_of_the_other_answers_to_the_quest
 ) -> None:
     stock = new_model(new_task, setting, DictRolloutBuffer, samples=samples)
     ours, critic = (new_model(new_task, setting, samples=samples, baseline=b) for b in ("group", "critic"))
+    end_early(stock, ours, critic)
     reference = copy.deepcopy(ours.policy)
     with torch.no_grad():
         for parameter in reference.lm.decoder.parameters():
@@ -334,6 +343,7 @@ def test_the_group_baseline_is_the_mean_reward_of_the_other_answers_to_the_quest
     for model in (ours, critic):
         model.rollout_buffer.reference, model.rollout_buffer.kl_coef = reference, 0.3
     compared = kept = straddling = 0
+    lengths = set()
     for rollouts in (1, 2, 3, 4):
         for model in (stock, ours, critic):
             collect(model, rollouts)
@@ -353,23 +363,26 @@ def test_the_group_baseline_is_the_mean_reward_of_the_other_answers_to_the_quest
                 kept += 1
                 continue
             compared += 1
+            lengths.add(len(answer["tokens"]))
             straddling += answer["start"] == 0 and len(answer["tokens"]) > answer["end"]
             for t in range(answer["start"], answer["end"]):
                 to_go = sum(mine.rewards[t : answer["end"], answer["lane"]])
                 expected[t, answer["lane"]] = to_go - np.mean(siblings)
         np.testing.assert_allclose(mine.advantages, expected, atol=1e-5)
-    assert compared > 5 and kept > 5 and straddling > 0
+    assert compared > 5 and kept > 5 and straddling > 0 and len(lengths) > 2
 
 
+@pytest.mark.parametrize("rollouts", [1, 2])
 @pytest.mark.parametrize("samples", [1, 4])
-def test_finished_answers_are_told_with_their_rewards(new_task: NewTask, samples: int) -> None:
+def test_finished_answers_are_told_with_their_rewards(new_task: NewTask, samples: int, rollouts: int) -> None:
     stock = new_model(new_task, "tokens", DictRolloutBuffer, samples=samples)
     ours = new_model(new_task, "tokens", samples=samples)
+    end_early(stock, ours)
     ours.rollout_buffer.reference, ours.rollout_buffer.kl_coef = copy.deepcopy(ours.policy), 1.0
     with torch.no_grad():
         ours.rollout_buffer.reference.lm.output_bias[:9] += 2.0  # the penalty is no part of the reward
-    collect(stock, 2)
-    collect(ours, 2)
+    collect(stock, rollouts)
+    collect(ours, rollouts)
     played = played_answers(stock.rollout_buffer, ~stock._last_episode_starts.astype(bool))
     expected = sorted(
         (*a["question"], *a["tokens"], round(float(a["reward"]), 4)) for a in played if a["finished"]

@@ -63,6 +63,14 @@ def test_output_depends_neither_on_padding_nor_on_other_rows(encoder: LSTMEncode
     np.testing.assert_allclose(encoder.encode(batch(*ROWS)[order]), together[order], atol=1e-6)
 
 
+def test_output_without_a_question_does_not_depend_on_other_rows() -> None:
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(EncoderConfig(20, 6, 5), KINDS)
+    row = [SEP, 5, 6]
+    together = encoder.encode(batch(row, [7, 8, 9, 11, SEP, 5]))
+    np.testing.assert_allclose(together[0, :3], encoder.encode(batch(row))[0], atol=1e-6)
+
+
 def test_output_is_zero_exactly_at_padding(encoder: LSTMEncoder) -> None:
     source = batch(*ROWS, width=12)
     output = encoder.encode(source)

@@ -204,11 +204,8 @@ def test_gradients_reach_a_trained_encoder_and_no_frozen_one(new_task: NewTask) 
         assert {id(p) for p in policy.value_net.parameters()} <= optimised
 
 
-TRPO_BUG = pytest.mark.xfail(reason="predict_values, TRPO's critic loss, does not detach", strict=True)
-
-
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("method", ["forward", "evaluate", pytest.param("predict", marks=TRPO_BUG)])
+@pytest.mark.parametrize("method", ["forward", "evaluate", "predict"])
 def test_the_critic_trains_its_own_head_only(new_task: NewTask, setting: str, method: str) -> None:
     env, policy = setup(new_task, setting)
     obs = tensors(env.reset(seed=0)[0])

@@ -137,7 +137,6 @@ def test_every_token_has_a_kind_and_special_tokens_are_other() -> None:
     assert set(NUMBERS.kinds) == set(Kind)
 
 
-@pytest.mark.xfail(reason="bytes below 33 are written as letters in the byte-level alphabet", strict=True)
 @pytest.mark.parametrize("blank", ["\n", "\t", "  "])
 def test_blanks_are_no_letters(blank: str) -> None:
     vocabulary = Vocabulary.train([f"word{blank}word"] * 9, 400)
