@@ -323,7 +323,7 @@ def check_names(config: TrainConfig) -> None:
     if config.feedback != "simulated":
         as_feedback(config.feedback)
     if config.data != "facts" and ":" not in config.data and not Path(config.data).is_file():
-        raise QAError(f"no data file {config.data}")
+        raise QAError(f"{config.data}: no such file; check the path")
 
 
 def load_dataset(config: TrainConfig) -> QADataset:

@@ -158,7 +158,8 @@ def test_an_empty_answer_is_rated_1_by_every_user() -> None:
     assert (quiet.score([EXAMPLE] * 50, [""] * 50, rngs(50)).reward == -1.0).all()
 
 
-def test_ratings_are_grades_and_the_reward_is_their_place_between_minus_1_and_1(users) -> None:
+def test_ratings_are_grades_and_the_reward_is_their_place_between_minus_1_and_1() -> None:
+    users = SimulatedUsers(SimulatedUsersConfig(users_per_answer=1), Generous())
     score = users.score([EXAMPLE] * 200, [RIGHT, "It is Tokyo."] * 100, rngs(200))
     rating = score.components["rating"]
     assert set(rating) <= {1, 2, 3, 4, 5} and len(set(rating)) > 1
@@ -175,7 +176,7 @@ def test_several_users_per_answer_are_averaged() -> None:
 
 
 def test_users_who_always_lapse_rate_uniformly() -> None:
-    users = SimulatedUsers(SimulatedUsersConfig(lapse=1.0), Generous())
+    users = SimulatedUsers(SimulatedUsersConfig(lapse=1.0, users_per_answer=1), Generous())
     rating = users.score([EXAMPLE] * 1000, [RIGHT] * 1000, rngs(1000)).components["rating"]
     assert np.bincount(rating.astype(int), minlength=6)[1:].min() > 150
 
