@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     config = parse(TrainConfig, rest, default, description=description)
     check_names(config)
     if "--resume" in files:
+        check_resumable(default, config)
         run.write_json("config.json", to_dict(config))
     else:
         run = Run.create(config)
@@ -39,6 +40,17 @@ def main(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt:
         print(f"interrupted; go on with: python train.py --resume {run.folder}", file=sys.stderr)
         sys.exit(130)
+
+
+def check_resumable(before: TrainConfig, after: TrainConfig) -> None:
+    """Refuse changes that what the run has already made would not fit.
+
+    Raises:
+        QAError: If the data, its limits or the network were changed.
+    """
+    for name in ("data", "facts", "split", "limits", "lm", "encoder"):
+        if getattr(before, name) != getattr(after, name):
+            raise QAError(f"--resume cannot change {name}: start a new run for that")
 
 
 def take_options(arguments: Sequence[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

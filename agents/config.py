@@ -13,6 +13,7 @@ from typing import Any, Literal, get_type_hints
 import yaml
 from stable_baselines3.common.utils import get_device
 
+from agents.augmentation import AugmentationConfig
 from agents.decoding import Limits
 from agents.self_imitation import ImitationConfig
 from agents.warm_start import WarmStartConfig
@@ -41,12 +42,14 @@ class RLConfig:
 
     algorithm: str = "ppo"
     """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
-    timesteps: int = 180_000
+    timesteps: int = 260_000
     """Tokens to write during training."""
     n_envs: int = 64
     """Questions answered side by side."""
     samples_per_question: int = 4
     """Answers to each question, compared with one another; 1 compares with the critic alone."""
+    retry: float = 0.3
+    """Share of the questions that are asked again because no answer to them was good so far."""
     n_steps: int = 48
     """Tokens a lane writes between two updates."""
     batch_size: int = 768
@@ -65,7 +68,7 @@ class RLConfig:
     """Mean nats a token from the warm start at which training backs off."""
     max_drop: float = 0.1
     """Fall of the validation score below its best at which training backs off."""
-    eval_every: int = 8
+    eval_every: int = 12
     """Rollouts between two validations."""
     temperature: float = 1.0
     top_k: int = 0
@@ -87,6 +90,7 @@ class TrainConfig:
     feedback: str = "simulated"
     """"simulated" (users who rate), a built-in reward (f1, exact_match, value, ...), or module:attr."""
     users: SimulatedUsersConfig = field(default_factory=SimulatedUsersConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
@@ -128,6 +132,7 @@ LEAST = {
     "warm_start.batch_size": 1,
     "warm_start.critic_rollouts": 0,
     "rl.timesteps": 0,
+    "rl.retry": 0,
     "rl.n_envs": 1,
     "rl.n_steps": 2,
     "rl.batch_size": 2,

@@ -12,10 +12,10 @@ from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
 from agents.commands import parse, run_command
+from agents.data import load_dataset
 from agents.evaluation import results_table
 from agents.loading import BEST, LoadedRun, load_policy
 from agents.runs import Run
-from agents.training import load_dataset
 from qa_env.datasets import QAExample, load_examples
 from qa_env.errors import QAError
 from qa_env.task import encode_examples

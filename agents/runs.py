@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
@@ -37,7 +40,7 @@ class Run:
     collection.json.gz        passages for questions that come without a context
     warm_start.safetensors    the policy after the warm start
     model.safetensors         the policy of the best validation score
-    checkpoint/               where ``--resume`` goes on: policy, optimizer, counters
+    checkpoint/               where ``--resume`` goes on: policy, optimizer, good answers, counters
     before.json               the report before RL and the seconds of the stages so far
     results.json              the final report
     events.out.tfevents.*     TensorBoard logs
@@ -157,33 +160,46 @@ class Run:
         return FluencyModel.load(self.path("fluency.safetensors"), vocabulary)
 
     def save_policy(self, policy: nn.Module, name: str) -> None:
-        """Write a policy's weights."""
-        self._replace(name, lambda path: save_model(policy, str(path)))
+        """Write a policy's weights, and in the file's header which vocabulary they belong to."""
+        metadata = {"vocabulary": self.read_json("versions.json")["vocabulary"]}
+        self._replace(name, lambda path: save_model(policy, str(path), metadata))
 
     def load_policy(self, policy: nn.Module, name: str) -> None:
         """Read a policy's weights; a safetensors file holds numbers only.
 
         Raises:
-            QAError: If the file is missing or broken, or holds a policy of other sizes.
+            QAError: If the file is missing or broken, or holds a policy of other sizes or for another
+                vocabulary than the run's.
         """
         if not self.has(name):
             raise QAError(f"{self.path(name)} is missing: this run has not got that far")
+        expected = self.read_json("versions.json").get("vocabulary")
         try:
+            with safe_open(str(self.path(name)), framework="pt") as file:
+                found = (file.metadata() or {}).get("vocabulary")
+            if found != expected:
+                raise QAError(
+                    f"{self.path(name)} was trained with another vocabulary ({found}) than the run's "
+                    f"({expected}): put the run's own file back"
+                )
             load_model(policy, str(self.path(name)))
         except (SafetensorError, RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise QAError(f"{self.path(name)} does not fit this model or is broken: {reason:.150}") from None
 
-    def save_checkpoint(self, model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
+    def save_checkpoint(
+        self, model: BaseAlgorithm, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
         """Write what `load_checkpoint` needs: the state's file last, since it makes the others count."""
         self.path("checkpoint").mkdir(exist_ok=True)
         self.save_policy(model.policy, "checkpoint/policy.safetensors")
         optimizer = model.policy.optimizer.state_dict()
         self._replace("checkpoint/optimizer.pt", lambda path: torch.save(optimizer, path))
+        self._replace("checkpoint/arrays.npz", lambda path: write_arrays(path, arrays))
         self.write_json("checkpoint/state.json", {"timesteps": model.num_timesteps, **state})
 
-    def load_checkpoint(self, model: BaseAlgorithm) -> dict[str, Any]:
-        """Put the model where the last checkpoint was and return the state saved with it.
+    def load_checkpoint(self, model: BaseAlgorithm) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Put the model where the last checkpoint was and return the state and arrays saved with it.
 
         Raises:
             QAError: If a file is missing or broken.
@@ -195,8 +211,14 @@ class Run:
             model.policy.optimizer.load_state_dict(torch.load(path, weights_only=True))
         except Exception as error:  # torch.load raises many kinds
             raise QAError(f"{path} is missing or broken: {' '.join(str(error).split()):.100}") from None
+        path = self.path("checkpoint/arrays.npz")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except (OSError, ValueError, EOFError, BadZipFile):
+            raise QAError(f"{path} is missing or broken") from None
         model.num_timesteps = int(state["timesteps"])
-        return state
+        return state, arrays
 
     def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
         """Write to another name first: a file is there whole or not at all."""
@@ -204,3 +226,9 @@ class Run:
         temporary = path.with_name(path.name + ".tmp")
         write(temporary)
         os.replace(temporary, path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays to one file; `np.savez` given a path would add its own suffix to the name."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
-from agents.renaming import Renaming
-from agents.warm_start import Supervised, as_batch
+from agents.warm_start import Supervised, as_batch, bucketed
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.errors import QAError
 
@@ -33,18 +35,13 @@ class ImitationConfig:
     """At the start; it falls linearly to a tenth."""
     labelled: float = 0.25
     """Share of labelled questions in a minibatch."""
-    renamed: float = 0.5
-    """Share of the examples whose names and numbers are spelled differently."""
 
     def __post_init__(self) -> None:
         """Raise a QAError if a field is out of its range."""
         if self.batches < 0 or self.batch_size < 1 or not self.learning_rate > 0:
             raise QAError("imitation needs batches >= 0, batch_size >= 1 and a positive learning_rate")
-        if not (0 <= self.labelled < 1 and 0 <= self.renamed <= 1):
-            raise QAError(
-                f"imitation.labelled must be in [0, 1) and imitation.renamed in [0, 1], "
-                f"got {self.labelled} and {self.renamed}"
-            )
+        if not 0 <= self.labelled < 1:
+            raise QAError(f"imitation.labelled must be 0 or more and less than 1, got {self.labelled}")
 
 
 @dataclass(frozen=True)
@@ -63,23 +60,51 @@ class SelfImitation(BaseCallback):
     them again, drawn in proportion to ``R - V``. Here a decision is a whole answer, R its rating, V the mean
     rating of all answers to its question (so what is always answered well is hardly drawn), and the data
     augmentation of the warm start applies. It reuses each rating many times, where PPO uses it for one
-    update only; PPO in turn learns from bad ratings, which imitation cannot. The answers are not part of a
-    checkpoint: a resumed run gathers them anew.
+    update only; PPO in turn learns from bad ratings, which imitation cannot.
 
     Args:
         config: Settings.
         labelled: The labelled questions, mixed in so that their wording is not forgotten.
-        renaming: The data augmentation.
+        augmentation: Changes the examples anew in each minibatch.
         seed: Of the choice of examples.
     """
 
-    def __init__(self, config: ImitationConfig, labelled: Supervised, renaming: Renaming, seed: int) -> None:
+    def __init__(
+        self, config: ImitationConfig, labelled: Supervised, augmentation: Augmentation, seed: int
+    ) -> None:
         super().__init__()
-        self.config, self.labelled, self.renaming = config, labelled, renaming
+        self.config, self.labelled, self.augmentation = config, labelled, augmentation
         self.best: dict[bytes, _Good] = {}
         self._heard: dict[bytes, tuple[int, float]] = {}  # ratings a question: their number and sum
         self._rng = np.random.default_rng(seed)
         self._optimizer: torch.optim.Adam | None = None
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that was heard so far, for a checkpoint."""
+        good = list(self.best.values())
+        width = self.labelled.source.shape[1]
+        heard = b"".join(self._heard)
+        return {
+            "reward": np.array([g.reward for g in good]),
+            "source": np.array([g.source for g in good], dtype=np.int64).reshape(len(good), width),
+            "tokens": np.array([g.tokens for g in good], dtype=np.int64).reshape(
+                len(good), self.labelled.tokens.shape[1]
+            ),
+            "heard_source": np.frombuffer(heard, dtype=np.int64).reshape(-1, width),
+            "heard": np.array(list(self._heard.values()), dtype=np.float64).reshape(-1, 2),
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave."""
+        keys = [row.tobytes() for row in state["heard_source"]]
+        self._heard = {
+            key: (int(number), float(total))
+            for key, (number, total) in zip(keys, state["heard"], strict=True)
+        }
+        self.best = {
+            source.tobytes(): _Good(float(reward), source, tokens)
+            for reward, source, tokens in zip(state["reward"], state["source"], state["tokens"], strict=True)
+        }
 
     def _on_step(self) -> bool:
         return True
@@ -100,16 +125,25 @@ class SelfImitation(BaseCallback):
         # Behind PPO's update, not before it: the rollout's log-probabilities must be those of the policy
         # that PPO starts from.
         if self.config.batches and self.best:
-            self._good = list(self.best.values())
-            heard = [self._heard[key] for key in self.best]
-            surprise = np.array([g.reward - t / n for g, (n, t) in zip(self._good, heard, strict=True)])
-            weight = surprise + LEAST_SURPRISE
-            self._chance = weight / weight.sum()
-            losses = [self._step() for _ in range(self.config.batches)]
+            losses = [self._step(source, tokens) for source, tokens in self._minibatches()]
             self.logger.record("imitation/loss", float(np.mean(losses)))
 
-    def _step(self) -> float:
-        """One gradient step on a minibatch of good and labelled answers; returns its loss."""
+    def _minibatches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Sources and answers of each minibatch: good answers and labelled ones, augmented."""
+        rng, number = self._rng, self.config.batches * self.config.batch_size
+        known = rng.integers(len(self.labelled.source), size=round(self.config.labelled * number))
+        good = list(self.best.values())
+        heard = [self._heard[key] for key in self.best]
+        surprise = np.array([g.reward - total / n for g, (n, total) in zip(good, heard, strict=True)])
+        weight = surprise + LEAST_SURPRISE
+        drawn = rng.choice(len(good), size=number - len(known), p=weight / weight.sum())
+        source = np.concatenate([self.labelled.source[known], np.stack([good[i].source for i in drawn])])
+        tokens = np.concatenate([self.labelled.tokens[known], np.stack([good[i].tokens for i in drawn])])
+        for rows in bucketed(source, self.config.batch_size, rng):
+            yield self.augmentation(source[rows], tokens[rows], rng)
+
+    def _step(self, source: NDArray[np.int64], tokens: NDArray[np.int64]) -> float:
+        """One gradient step; returns its loss."""
         policy = self.model.policy
         assert isinstance(policy, LMActorCriticPolicy)
         trained = [p for p in policy.lm.parameters() if p.requires_grad]
@@ -118,23 +152,11 @@ class SelfImitation(BaseCallback):
         for group in self._optimizer.param_groups:
             left = self.model._current_progress_remaining
             group["lr"] = self.config.learning_rate * (0.1 + 0.9 * left)
-        batch, tokens = as_batch(*self._examples())
-        _, log_prob, _ = policy.evaluate_actions(batch, tokens)
+        batch, actions = as_batch(source, tokens)
+        _, log_prob, _ = policy.evaluate_actions(batch, actions)
         loss = -log_prob.mean()
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         self._optimizer.step()
         return float(loss.item())
-
-    def _examples(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Sources and answers of a minibatch, some of them renamed."""
-        size, rng = self.config.batch_size, self._rng
-        known = min(round(self.config.labelled * size), size - 1)
-        rows = rng.integers(len(self.labelled.source), size=known)
-        drawn = rng.choice(len(self._good), size=size - known, p=self._chance)
-        source = np.concatenate([self.labelled.source[rows], np.stack([self._good[i].source for i in drawn])])
-        tokens = np.concatenate([self.labelled.tokens[rows], np.stack([self._good[i].tokens for i in drawn])])
-        renamed = rng.random(size) < self.config.renamed
-        source[renamed], tokens[renamed] = self.renaming(source[renamed], tokens[renamed], rng)
-        return source, tokens

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +19,13 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import find_algorithm
+from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
 from agents.callbacks import FeedbackLog, Validation
 from agents.config import TrainConfig
+from agents.data import fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
 from agents.evaluation import METRICS, Judge, results_table
-from agents.renaming import Renaming
 from agents.reports import log_report
 from agents.runs import Run
 from agents.self_imitation import SelfImitation
@@ -33,20 +33,18 @@ from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start, warm_up_critic
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
-from qa_env.datasets import QADataset, QAExample, load_examples, make_facts, split_dataset
+from qa_env.datasets import QADataset, QAExample
 from qa_env.errors import QAError
 from qa_env.feedback import SimulatedUsers
 from qa_env.feedback.base import Feedback
 from qa_env.feedback.fluency import FluencyModel
-from qa_env.feedback.loading import as_feedback
-from qa_env.task import QATask, load_data
+from qa_env.feedback.loading import as_feedback, score_checked
+from qa_env.task import QATask
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import Vocabulary
 
 VALIDATION_QUESTIONS = 256
-"""At most so many are answered at each validation during RL."""
-FLUENCY_SENTENCES = 3000
-"""At most so many sentences train the judge of wording."""
+"""At most so many are used at each validation."""
 
 
 class Trainer:
@@ -69,6 +67,8 @@ class Trainer:
         set_random_seed(self.config.seed)
         with self._stage("data"):
             self.data = self._rateable(load_dataset(self.config))
+            if self.config.feedback != "simulated":
+                try_feedback(as_feedback(self.config.feedback), self.data.labelled)
             self.vocabulary, self.fluency = self._language()
         self.judge = Judge(self.fluency, SimulatedUsers(self.config.users, self.fluency))
         self.logger = configure(str(self.run.folder), ["tensorboard"])
@@ -152,7 +152,8 @@ class Trainer:
 
     def _supervise(self, policy: LMActorCriticPolicy) -> None:
         train = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
-        validation = Supervised.from_examples(self.data.validation, self.vocabulary, self.config.limits)
+        held_out = self.data.validation[:VALIDATION_QUESTIONS]
+        validation = Supervised.from_examples(held_out, self.vocabulary, self.config.limits)
         if train.cut:
             self._tell(
                 f"{train.cut} of {len(self.data.labelled)} labelled examples are longer than the limits "
@@ -168,8 +169,8 @@ class Trainer:
                 f"warm start, epoch {epoch + 1}: loss {loss:.3f}, validation {validation_loss:.3f}"
             )
 
-        renaming = Renaming(self.vocabulary)
-        warm_start(policy, train, validation, renaming, self.config.warm_start, self.config.seed, report)
+        augmentation = Augmentation(self.vocabulary, self.config.augmentation)
+        warm_start(policy, train, validation, augmentation, self.config.warm_start, self.config.seed, report)
 
     def _make_model(self, lm: LSTMAttentionLM) -> BaseAlgorithm:
         """The environment of unlabelled questions and the algorithm that learns in it."""
@@ -177,6 +178,7 @@ class Trainer:
         env = QAVectorEnv(
             config.rl.n_envs,
             samples_per_question=config.rl.samples_per_question,
+            retry=config.rl.retry,
             data=self.data.unlabelled,
             vocabulary=self.vocabulary,
             encoder=None if config.encoder == "tokens" else lm.encoder,
@@ -210,37 +212,58 @@ class Trainer:
 
     def _learn(self, model: BaseAlgorithm) -> None:
         """Reinforcement learning from where the last checkpoint left off, if there is one."""
-        log = FeedbackLog()
-        validation = Validation(
-            lambda: self._validate(model.policy),
-            self.config.rl,
-            save_best=lambda: self.run.save_policy(model.policy, "model.safetensors"),
-            load_best=lambda: self.run.load_policy(model.policy, "model.safetensors"),
-            save_checkpoint=lambda: self.run.save_checkpoint(
-                model,
-                {
-                    "best": float(validation.best),
-                    "episodes": log.episodes,
-                    "kl_coef": kl_coef(model),
-                    "seconds": self.seconds,
-                },
-            ),
-        )
+        log, imitation = FeedbackLog(), self._imitation(model)
+        validation = self._validation(model, log, imitation)
         if self.run.has("checkpoint/state.json"):
-            state = self.run.load_checkpoint(model)
-            validation.best, log.episodes, self.seconds = state["best"], state["episodes"], state["seconds"]
-            set_kl_coef(model, state["kl_coef"])
-            self._tell(f"resuming at {model.num_timesteps} of {self.config.rl.timesteps} tokens")
+            self._restore(model, log, imitation, validation)
         elif isinstance(model, PPO):
             with self._stage("critic"):
                 warm_up_critic(model, self.config.warm_start.critic_rollouts, log)
         left = self.config.rl.timesteps - model.num_timesteps
         if left > 0:
             with self._stage("rl"):
-                self._learn_interruptibly(model, left, [log, *self._imitation(model), validation])
+                self._learn_interruptibly(model, left, [log, *imitation, validation])
         if not self.run.has("model.safetensors"):  # no token was left for RL
             self.run.save_policy(model.policy, "model.safetensors")
         self.episodes = log.episodes
+
+    def _validation(
+        self, model: BaseAlgorithm, log: FeedbackLog, imitation: Sequence[SelfImitation]
+    ) -> Validation:
+        """The callback that measures, keeps the best weights and writes checkpoints."""
+
+        def save_checkpoint() -> None:
+            state = {
+                "best": float(validation.best),
+                "episodes": log.episodes,
+                "kl_coef": kl_coef(model),
+                "seconds": self.seconds,
+            }
+            self.run.save_checkpoint(model, state, imitation[0].state() if imitation else {})
+
+        validation = Validation(
+            lambda: self._validate(model.policy),
+            self.config.rl,
+            save_best=lambda: self.run.save_policy(model.policy, "model.safetensors"),
+            load_best=lambda: self.run.load_policy(model.policy, "model.safetensors"),
+            save_checkpoint=save_checkpoint,
+        )
+        return validation
+
+    def _restore(
+        self,
+        model: BaseAlgorithm,
+        log: FeedbackLog,
+        imitation: Sequence[SelfImitation],
+        validation: Validation,
+    ) -> None:
+        """Put everything where the last checkpoint was."""
+        state, arrays = self.run.load_checkpoint(model)
+        validation.best, log.episodes, self.seconds = state["best"], state["episodes"], state["seconds"]
+        set_kl_coef(model, state["kl_coef"])
+        if imitation and arrays:
+            imitation[0].load_state(arrays)
+        self._tell(f"resuming at {model.num_timesteps} of {self.config.rl.timesteps} tokens")
 
     def _learn_interruptibly(self, model: BaseAlgorithm, timesteps: int, callbacks: list[Any]) -> None:
         """Ctrl-C saves a checkpoint before it goes on up."""
@@ -261,7 +284,8 @@ class Trainer:
         if not self.config.imitation.batches or not isinstance(buffer, AnswerRolloutBuffer):
             return []
         labelled = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
-        return [SelfImitation(self.config.imitation, labelled, Renaming(self.vocabulary), self.config.seed)]
+        augmentation = Augmentation(self.vocabulary, self.config.augmentation)
+        return [SelfImitation(self.config.imitation, labelled, augmentation, self.config.seed)]
 
     def _validate(self, policy: Any) -> dict[str, float]:
         examples = self.data.validation[:VALIDATION_QUESTIONS]
@@ -313,6 +337,16 @@ def set_kl_coef(model: BaseAlgorithm, value: float) -> None:
         buffer.kl_coef = value
 
 
+def try_feedback(feedback: Feedback, examples: Sequence[QAExample]) -> None:
+    """Ask about a reference answer and an empty one, so that a mistake shows before the warm start.
+
+    Raises:
+        QAError: If the feedback does not return two finite numbers.
+    """
+    asked = (examples[0], examples[-1])
+    score_checked(feedback, asked, (asked[0].answers[0], ""), np.random.default_rng(0).spawn(2))
+
+
 def check_names(config: TrainConfig) -> None:
     """Look up everything that a config names, before any work is done.
 
@@ -324,40 +358,3 @@ def check_names(config: TrainConfig) -> None:
         as_feedback(config.feedback)
     if config.data != "facts" and ":" not in config.data and not Path(config.data).is_file():
         raise QAError(f"{config.data}: no such file; check the path")
-
-
-def load_dataset(config: TrainConfig) -> QADataset:
-    """The four splits of the data that the config names.
-
-    Raises:
-        QAError: If the data is missing, empty or malformed.
-    """
-    if config.data == "facts":
-        data = make_facts(config.facts)
-    else:
-        examples = load_data(config.data) if ":" in config.data else load_examples(Path(config.data))
-        data = split_dataset(list(examples), **dataclasses.asdict(config.split))
-    for split in ("labelled", "unlabelled", "validation", "test"):
-        if not getattr(data, split):
-            raise QAError(f"the {split} split of {config.data} is empty: give more data or other shares")
-    return data
-
-
-def training_texts(data: QADataset) -> list[str]:
-    """All text that training may read: no reference answer but the labelled ones."""
-    texts = [text for e in (*data.labelled, *data.unlabelled) for text in (e.question, e.context) if text]
-    return texts + [answer for e in data.labelled for answer in e.answers]
-
-
-def fluency_sentences(data: QADataset) -> list[str]:
-    """Sentences that show what well-worded answers look like: labelled answers, then contexts'."""
-    contexts = [e.context for e in (*data.labelled, *data.unlabelled) if e.context]
-    sentences = [s for context in contexts for s in re.split(r"(?<=[.!?。！？])\s+", context)]
-    answers = [answer for e in data.labelled for answer in e.answers]
-    rng = np.random.default_rng(0)
-    distinct = list(dict.fromkeys(sentences))
-    chosen = rng.permutation(len(distinct))[:FLUENCY_SENTENCES]
-    texts = list(dict.fromkeys(answers)) + [distinct[i] for i in chosen]
-    if not texts:
-        raise QAError("the data holds no sentence to judge wording by: it needs labelled answers or contexts")
-    return texts

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.augmentation import Augmentation
 from agents.decoding import Limits
-from agents.renaming import Renaming
 from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.task import encode_examples
 from qa_env.vocabulary import EOS, PAD, Vocabulary
+
+POOL = 12
+"""Minibatches among which examples are sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,11 @@ class WarmStartConfig:
 
     epochs: int = 40
     """At most; early stopping on the validation loss usually ends it before."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Answers a gradient step."""
     learning_rate: float = 2e-3
     patience: int = 4
     """Epochs without a better validation loss before it stops."""
-    renamed: float = 0.5
-    """Share of the examples in a minibatch whose names and numbers are spelled differently."""
     critic_rollouts: int = 2
     """Rollouts on which the value head is fitted before the first policy update."""
 
@@ -82,16 +83,26 @@ class Supervised:
             yield as_batch(self.source[start : start + size], self.tokens[start : start + size])
 
     def shuffled(
-        self, size: int, renaming: Renaming, share: float, rng: np.random.Generator
+        self, size: int, augmentation: Augmentation, rng: np.random.Generator
     ) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
-        """One epoch in random order; a `share` of the examples goes through the `renaming`."""
-        order = rng.permutation(len(self.source))
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            source, tokens = self.source[rows], self.tokens[rows]
-            chosen = rng.random(len(rows)) < share
-            source[chosen], tokens[chosen] = renaming(source[chosen], tokens[chosen], rng)
-            yield as_batch(source, tokens)
+        """One epoch in random order, every example changed by the `augmentation`."""
+        for rows in bucketed(self.source, size, rng):
+            yield as_batch(*augmentation(self.source[rows], self.tokens[rows], rng))
+
+
+def bucketed(source: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Rows of minibatches of `size` in random order, sources ``(examples, source)`` of like length together.
+
+    A minibatch is as wide as its longest source; chosen at random it would be a third padding.
+    """
+    order = rng.permutation(len(source))
+    lengths = (source != PAD).sum(1)
+    batches = []
+    for start in range(0, len(order), POOL * size):
+        pool = order[start : start + POOL * size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[first : first + size] for first in range(0, len(pool), size)]
+    return [batches[place] for place in rng.permutation(len(batches))]
 
 
 def as_batch(source: NDArray[np.int64], tokens: NDArray[np.int64]) -> tuple[AnswerBatch, torch.Tensor]:
@@ -116,7 +127,7 @@ def warm_start(
     policy: LMActorCriticPolicy,
     train: Supervised,
     validation: Supervised,
-    renaming: Renaming,
+    augmentation: Augmentation,
     config: WarmStartConfig,
     seed: int,
     report: Callable[[int, float, float], None] = lambda epoch, loss, validation_loss: None,
@@ -127,7 +138,7 @@ def warm_start(
         policy: Trained in place, encoder included unless it is frozen.
         train: The labelled questions.
         validation: Questions for early stopping.
-        renaming: The data augmentation.
+        augmentation: Changes the labelled questions anew in each epoch.
         config: Settings.
         seed: Of the order of the minibatches.
         report: Called after each epoch with the training and validation losses (nats a token).
@@ -137,7 +148,7 @@ def warm_start(
     best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
     for epoch in range(config.epochs):
         losses = []
-        for batch, tokens in train.shuffled(config.batch_size, renaming, config.renamed, rng):
+        for batch, tokens in train.shuffled(config.batch_size, augmentation, rng):
             _, log_prob, _ = policy.evaluate_actions(batch, tokens)
             loss = -log_prob.mean()
             optimizer.zero_grad()

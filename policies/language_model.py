@@ -131,6 +131,8 @@ class LSTMAttentionLM(nn.Module):
         self.decoder = nn.LSTM(config.embedding, config.hidden, batch_first=True)
         self.attention = ATTENTIONS[config.attention](config.hidden, width, config.hidden)
         self.run_gain = nn.Linear(config.hidden, LONGEST_RUN)
+        with torch.no_grad():  # a copy goes on where it is, until training knows better
+            self.run_gain.bias.copy_(torch.arange(1.0, LONGEST_RUN + 1))
         self.combine = nn.Linear(config.hidden + width, config.hidden)
         self.output = nn.Linear(config.hidden, config.embedding)
         self.output_bias = nn.Parameter(torch.zeros(config.vocabulary))

@@ -63,6 +63,37 @@ class EncoderConfig:
     """Tell each source token its kind, its segment and how it occurs in the question (`source_features`)."""
 
 
+class SentencePool(nn.Module):
+    """Adds to each token what stands anywhere in its sentence: ``x + W max_sentence relu(U x + b)``.
+
+    The maximum over a sentence (Collobert et al. 2011, "Natural Language Processing (Almost) from Scratch",
+    section 3.3.2) is large if any of its words shows a feature, wherever it stands. The decoder's attention,
+    linear in the encoder's outputs, so gets a score for the sentence next to one for the token, as in the
+    hierarchical attention of Nallapati et al. 2016 (section 2.3).
+
+    Args:
+        width: Size of a token's vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.feature = nn.Linear(width, width)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def forward(self, values: Tensor, sentence: Tensor, valid: Tensor) -> Tensor:
+        """The new values ``(batch, source, width)``.
+
+        Args:
+            values: One vector a token, ``(batch, source, width)``.
+            sentence: The number of each token's sentence, ``(batch, source)``.
+            valid: False at padding, ``(batch, source)``.
+        """
+        features = torch.relu(self.feature(values)) * valid.unsqueeze(2)
+        pooled = features.new_zeros(len(values), int(sentence.max()) + 1, values.shape[2])
+        pooled = pooled.scatter_reduce(1, sentence.unsqueeze(2).expand_as(features), features, "amax")
+        return values + take_rows(self.output(pooled), sentence)
+
+
 class LSTMEncoder(nn.Module):
     """Embedding, source-token features, a bidirectional LSTM, and a residual connection around it.
 
@@ -71,6 +102,9 @@ class LSTMEncoder(nn.Module):
     question embedding ``A sum_j a_ij e_j`` over the question's tokens ``j``, with
     ``a_ij = softmax_j relu(B e_i)^T relu(B e_j)``: a soft match of "protons" with "atomic number" where the
     features see equal tokens only. Both come from the ids, so the observation needs no more than the ids.
+
+    Before and behind the LSTM a `SentencePool` tells each token what its sentence is about, so that the
+    attention can choose a sentence by its words, whatever their order.
 
     Args:
         config: Sizes.
@@ -94,6 +128,8 @@ class LSTMEncoder(nn.Module):
             self.feature_embedding = nn.Linear(FEATURES, config.embedding, bias=False)
             self.alignment = nn.Linear(config.embedding, config.embedding)
             self.aligned = nn.Linear(config.embedding, config.embedding, bias=False)
+        self.pool_words = SentencePool(config.embedding)
+        self.pool_outputs = SentencePool(self.width)
         # Two one-directional LSTMs over the left-aligned source, the second over each row's reversed
         # tokens: padding stays at the end in both, so an output does not depend on the batch's padding.
         self.forward_lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
@@ -109,11 +145,13 @@ class LSTMEncoder(nn.Module):
         if self.config.features:
             features = self.feature_embedding(source_features(ids, self.kinds))
             embedded = embedded + features + self._align(embedded, ids)
+        sentence = sentences(ids, self.kinds)
+        embedded = self.pool_words(embedded, sentence, valid)
         flip = reversal(valid)
         ahead, _ = self.forward_lstm(embedded)
         backwards, _ = self.backward_lstm(take_rows(embedded, flip))
         outputs = torch.cat((ahead, take_rows(backwards, flip)), dim=2) + self.residual(embedded)
-        outputs = outputs * valid.unsqueeze(2)
+        outputs = self.pool_outputs(outputs, sentence, valid) * valid.unsqueeze(2)
         return nn.functional.pad(outputs, (0, 0, 0, source.shape[1] - longest))
 
     def _align(self, embedded: Tensor, ids: Tensor) -> Tensor:
@@ -165,13 +203,22 @@ def segments(source: Tensor) -> tuple[Tensor, Tensor]:
     return ~in_context & (source != PAD), in_context
 
 
+def sentences(source: Tensor, kinds: Tensor) -> Tensor:
+    """The number of each token's sentence, the question's is 0: ``(batch, source)``, from ids of that shape.
+
+    A sentence ends behind a token of `Kind.END`; SEP begins one.
+    """
+    ended = nn.functional.pad((kinds[source] == Kind.END)[:, :-1], (1, 0)) | (source == SEP)
+    return ended.cumsum(1)
+
+
 def source_features(source: Tensor, kinds: Tensor) -> Tensor:
     """Features of every source token, shape ``(batch, source, FEATURES)``, from ids ``(batch, source)``.
 
     0. In the question. 1. In the context. 2. A token of either that stands in both: one over how often it
-    occurs in the context, since a name that is said once tells more than "the". 3. A context token: the sum
-    of feature 2 over its sentence, as a share of the best sentence's sum, and 4. whether its sentence is the
-    best. 5. to 8. A context token that stands in the question too: how long the phrase is that the two
+    occurs in the context, since a name that is said once tells more than "the". 3. A context token: how much
+    of the question its sentence says, as a share of the sentence that says most, and 4. whether it is that
+    one. 5. to 8. A context token that stands in the question too: how long the phrase is that the two
     share there, one of 1, 2, 3, or `LONGEST_PHRASE` tokens and more. Then the token's kind, and the kind
     of the token behind it: whether a word goes on says whether a copy is complete.
 
@@ -188,16 +235,29 @@ def source_features(source: Tensor, kinds: Tensor) -> Tensor:
     counts = same.sum(1, dtype=torch.float32)  # (batch, question): how often the context says it
     rarity = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
     in_both = (same * rarity.unsqueeze(1)).amax(2)  # (batch, source)
-    ended = nn.functional.pad((kind == Kind.END)[:, :-1], (1, 0)) | (source == SEP)
-    sentence = ended.cumsum(1)  # (batch, source)
-    sums = nn.functional.pad(torch.zeros_like(in_both), (0, 1)).scatter_add(1, sentence, in_both)
-    share = (sums / sums.amax(1, keepdim=True).clamp(min=1e-6)).gather(1, sentence)
+    share = _shares(same, sentences(source, kinds))
     in_both = in_both + nn.functional.pad(rarity, (0, source.shape[1] - width))
     columns = (in_question, in_context, in_both, share * in_context, (share == 1) & in_context)
     kind_now = nn.functional.one_hot(kind, len(Kind)).float()
     behind = nn.functional.pad(kind[:, 1:], (0, 1), value=Kind.OTHER)  # the kind of padding too
     kind_next = nn.functional.one_hot(behind, len(Kind)).float()
     return torch.cat((torch.stack([c.float() for c in columns], dim=2), shared, kind_now, kind_next), dim=2)
+
+
+def _shares(same: Tensor, sentence: Tensor) -> Tensor:
+    """How much of the question each token's sentence says, over the most that one says, ``(batch, source)``.
+
+    A question token counts once in each sentence that has it, one over the number of those sentences: as in
+    a search engine, "people" in one sentence tells more than a name in three.
+
+    Args:
+        same: 1 where a context token equals a question token, ``(batch, source, question)``.
+        sentence: The number of each token's sentence, ``(batch, source)``.
+    """
+    said = same.new_zeros(len(same), int(sentence.max()) + 1, same.shape[2])
+    said = said.scatter_reduce(1, sentence.unsqueeze(2).expand_as(same), same, "amax").float()
+    overlap = (said / said.sum(1, keepdim=True).clamp(min=1)).sum(2)  # (batch, sentences)
+    return (overlap / overlap.amax(1, keepdim=True).clamp(min=1e-6)).gather(1, sentence)
 
 
 def _phrase_lengths(same: Tensor) -> Tensor:
@@ -222,8 +282,8 @@ def reversal(valid: Tensor) -> Tensor:
 
 
 def take_rows(values: Tensor, index: Tensor) -> Tensor:
-    """Pick ``values[b, index[b, s]]``: shapes ``(batch, source, width)`` and ``(batch, source)``."""
-    return values.gather(1, index.unsqueeze(2).expand_as(values))
+    """Pick ``values[b, index[b, s]]``: shapes ``(batch, rows, width)`` and ``(batch, source)``."""
+    return values.gather(1, index.unsqueeze(2).expand(-1, -1, values.shape[2]))
 
 
 def encode_sources(

@@ -31,13 +31,22 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         render_mode: None or ``"ansi"``.
         samples_per_question: With k > 1 a question is asked k times: the next k lanes that become free get
             it, so that its answers come close together and can be compared.
+        retry: Share of the new questions that are drawn from those that failed: the ones asked before to
+            which every answer so far earned less than the mean reward of all answers. Otherwise a question
+            is drawn from all alike. (Asking again where there is most to learn is the idea of prioritized
+            level replay, Jiang et al. 2021.)
         **task: The arguments of `QATask`.
     """
 
     single_observation_space: spaces.Dict
 
     def __init__(
-        self, num_envs: int = 1, render_mode: str | None = None, samples_per_question: int = 1, **task: Any
+        self,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        samples_per_question: int = 1,
+        retry: float = 0.0,
+        **task: Any,
     ) -> None:
         self.metadata = {"render_modes": ["ansi"], "render_fps": 4, "autoreset_mode": AutoresetMode.SAME_STEP}
         if num_envs < 1:
@@ -46,10 +55,15 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             raise QAError(
                 f"samples_per_question must be from 1 to num_envs={num_envs}, got {samples_per_question}"
             )
+        if not 0 <= retry < 1:
+            raise QAError(f"retry must be 0 or more and less than 1, got {retry}")
         check_render_mode(render_mode)
+        self.retry = retry
         self.samples_per_question = samples_per_question
         self._asked, self._question = 0, 0
         self.task = QATask(**task)
+        self._best = np.full(len(self.task.examples), -np.inf)  # the best reward of each question so far
+        self._rewards, self._graded = 0.0, 0  # of all answers: their sum and number
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.single_observation_space = self.task.observation_space
@@ -95,6 +109,8 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
                 self.indices[lanes], self.answers.tokens[lanes], [self._rngs[i] for i in lanes]
             )
             rewards[lanes] = graded.reward
+            np.maximum.at(self._best, self.indices[lanes], graded.reward)
+            self._rewards, self._graded = self._rewards + graded.reward.sum(), self._graded + len(lanes)
             info = self._final(lanes, done, graded)
             self._ask(done, None)
         return self._observe(), rewards, done, np.zeros(self.num_envs, dtype=np.bool_), info
@@ -128,9 +144,18 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     def _draw(self, lane: int) -> int:
         """The next question of a lane; every `samples_per_question`-th call draws a new one."""
         if self._asked % self.samples_per_question == 0:
-            self._question = int(self._rngs[lane].integers(len(self.task.examples)))
+            self._question = self._new_question(self._rngs[lane])
         self._asked += 1
         return self._question
+
+    def _new_question(self, rng: np.random.Generator) -> int:
+        """Any question, or with probability `retry` one that failed, if there is one."""
+        if self.retry and rng.random() < self.retry and self._graded:
+            mean = self._rewards / self._graded
+            failed = np.flatnonzero((self._best > -np.inf) & (self._best < mean))
+            if len(failed):
+                return int(rng.choice(failed))
+        return int(rng.integers(len(self.task.examples)))
 
     def _observe(self) -> Observation:
         observation: Observation = {

@@ -24,10 +24,10 @@ from agents import answer, evaluate
 from agents.answer import best_passages
 from agents.callbacks import FeedbackLog
 from agents.commands import run_command
+from agents.data import load_dataset
 from agents.evaluation import METRICS
 from agents.loading import BEST, WARM_START, load_policy
 from agents.runs import Run
-from agents.training import load_dataset
 from qa_env.datasets import FactsConfig, QAExample, make_facts
 from qa_env.errors import QAError
 

@@ -14,8 +14,10 @@ from qa_env.encoders import (
     LONGEST_PHRASE,
     EncoderConfig,
     LSTMEncoder,
+    SentencePool,
     encode_sources,
     reversal,
+    sentences,
     source_features,
 )
 from qa_env.errors import QAError
@@ -79,7 +81,16 @@ def test_output_is_zero_exactly_at_padding(encoder: LSTMEncoder) -> None:
     np.testing.assert_array_equal(encoder.encode(batch([PAD] * 3)), 0)
 
 
+def without_pools(encoder: LSTMEncoder) -> LSTMEncoder:
+    """The encoder, its sentence pools silenced."""
+    with torch.no_grad():
+        for pool in (encoder.pool_words, encoder.pool_outputs):
+            pool.output.weight.zero_()
+    return encoder
+
+
 def test_both_directions_are_read(encoder: LSTMEncoder) -> None:
+    encoder = without_pools(encoder)
     before, after = encoder.encode(batch([5, 6, 7])), encoder.encode(batch([5, 6, 8]))
     half = encoder.width // 2
     np.testing.assert_allclose(before[0, 0, :half], after[0, 0, :half], atol=1e-7)
@@ -181,12 +192,14 @@ def test_features_tell_the_length_of_the_phrase_shared_with_the_question(
 
 
 def slow_sentence_features(row: list[int]) -> list[list[float]]:
-    """Of each token: how telling it is, its sentence's share of the best sum, and whether it is best."""
+    """Of each token: how telling it is, how much of the question its sentence says, whether most."""
     cut = row.index(SEP)
     question, context = row[:cut], row[cut:]
     telling = [1 / context.count(t) if t in context and t in question else 0.0 for t in row]
     starts = [cut, *(i + 1 for i in range(cut, len(row)) if row[i] == FULL_STOP), len(row)]
-    sums = [sum(telling[a:b]) for a, b in itertools.pairwise(starts)]
+    said = [set(row[a:b]) for a, b in itertools.pairwise(starts)]
+    having = {t: sum(t in sentence for sentence in said) for t in question}
+    sums = [sum(1 / having[t] for t in question if t in sentence) for sentence in said]
     shares = [0.0] * cut
     for total, (start, end) in zip(sums, itertools.pairwise(starts), strict=True):
         shares += [total / max(sums) if max(sums) else 0.0] * (end - start)
@@ -201,6 +214,7 @@ def slow_sentence_features(row: list[int]) -> list[list[float]]:
         [5, 5, SEP, 5, FULL_STOP, 5, 8],
         [5, 6, 7, 9, SEP, 9, 5, 11, FULL_STOP, 9, 6, 7, 12, FULL_STOP, 9, 13, FULL_STOP],
         [5, 6, FULL_STOP, 7, SEP, 5, FULL_STOP, 6, FULL_STOP, 8],
+        [5, 6, 7, SEP, 5, 5, 5, FULL_STOP, 5, 7, FULL_STOP],  # saying a name again adds nothing
     ],
 )
 def test_features_tell_rare_shared_tokens_and_the_sentence_that_has_most_of_them(row: list[int]) -> None:
@@ -233,7 +247,7 @@ def slow_alignment(encoder: LSTMEncoder, row: list[int]) -> torch.Tensor:
 
 def test_the_lstm_reads_embedding_features_and_alignment_and_a_residual_goes_round_it() -> None:
     torch.manual_seed(0)
-    encoder = LSTMEncoder(EncoderConfig(20, 6, 5), KINDS).requires_grad_(False)
+    encoder = without_pools(LSTMEncoder(EncoderConfig(20, 6, 5), KINDS).requires_grad_(False))
     for lstm in (encoder.forward_lstm, encoder.backward_lstm):
         for parameter in lstm.parameters():
             parameter.zero_()  # the LSTMs' outputs are zero
@@ -243,6 +257,16 @@ def test_the_lstm_reads_embedding_features_and_alignment_and_a_residual_goes_rou
         read = encoder.embedding(torch.tensor(row)) + told + slow_alignment(encoder, row)
         expected = read @ encoder.residual.weight.T
         torch.testing.assert_close(together[i, : len(row)], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["pool_words", "pool_outputs"])
+def test_each_pool_brings_a_later_word_of_the_sentence_to_an_earlier_one(pool: str) -> None:
+    torch.manual_seed(0)
+    encoder = without_pools(LSTMEncoder(EncoderConfig(20, 6, 5), KINDS).requires_grad_(False))
+    half = encoder.width // 2  # of the forward LSTM, which by itself knows nothing of later words
+    torch.nn.init.normal_(getattr(encoder, pool).output.weight)
+    before, after = encoder.encode(batch([5, 6, 7])), encoder.encode(batch([5, 6, 8]))
+    assert np.abs(before[0, 0, :half] - after[0, 0, :half]).max() > 1e-4
 
 
 def test_reversal_turns_round_what_is_not_padding() -> None:
@@ -263,3 +287,24 @@ def test_encoding_for_the_environment_leaves_no_gradient(new_lm: Callable[..., t
     encoder = new_lm().encoder
     assert encoder(torch.tensor(batch(*ROWS))).requires_grad
     assert isinstance(encoder.encode(batch(*ROWS)), np.ndarray)
+
+
+def test_a_token_hears_of_its_whole_sentence_and_of_no_other() -> None:
+    torch.manual_seed(0)
+    pool = SentencePool(6)
+    values, sentence = torch.randn(2, 7, 6), torch.tensor([[0, 0, 1, 1, 1, 2, 2], [0, 1, 1, 2, 3, 3, 3]])
+    valid = torch.ones(2, 7, dtype=torch.bool)
+    before = pool(values, sentence, valid)
+    louder = values.clone()
+    louder[0, 2] += 10 * torch.randn(6)
+    changed = (pool(louder, sentence, valid) != before).any(2)
+    assert changed.tolist() == [[False, False, True, True, True, False, False], [False] * 7]
+    order = torch.tensor([0, 1, 4, 2, 3, 5, 6])  # the words of the second sentence in another order
+    torch.testing.assert_close(pool(values[:1, order], sentence[:1], valid[:1]), before[:1, order])
+
+
+def test_a_sentence_ends_behind_its_full_stop_and_the_context_begins_one() -> None:
+    kinds = torch.zeros(20, dtype=torch.long)
+    kinds[10] = Kind.END
+    source = torch.tensor([[7, 10, SEP, 8, 9, 10, 7, 10, PAD], [7, 8, SEP, 10, 8, PAD, PAD, PAD, PAD]])
+    assert sentences(source, kinds).tolist() == [[0, 0, 1, 1, 1, 1, 2, 2, 3], [0, 0, 1, 1, 2, 2, 2, 2, 2]]

@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -434,7 +435,7 @@ def test_each_question_is_asked_the_given_number_of_times_in_a_row(
         np.testing.assert_array_equal(observation["source"], env.task.sources[env.indices])
         if task["encoder"] is not None:
             expected = task["encoder"].encode(observation["source"])
-            np.testing.assert_allclose(observation["memory"], expected, atol=1e-6)
+            np.testing.assert_allclose(observation["memory"], expected, rtol=1e-5, atol=1e-5)
     groups = [asked[i : i + samples] for i in range(0, len(asked), samples)]
     assert len(groups) > 10
     assert all(len(set(group)) == 1 for group in groups)
@@ -442,6 +443,33 @@ def test_each_question_is_asked_the_given_number_of_times_in_a_row(
     assert len(set(drawn)) > 5
     env.reset(seed=1)
     assert (env.indices[:samples] == env.indices[0]).all()  # a reset begins anew
+
+
+@pytest.mark.parametrize("retry", [0.0, 0.6])
+def test_the_given_share_of_questions_is_asked_again_because_they_failed(
+    retry: float, plain: dict[str, Any]
+) -> None:
+    examples = [replace(plain["data"][0], id=str(i)) for i in range(200)]
+    bad = {example.id for example in examples[:40]}
+
+    def reward(asked: Any, answers: Any) -> list[float]:
+        return [-1.0 if example.id in bad else 1.0 for example in asked]
+
+    env = QAVectorEnv(8, retry=retry, **plain | {"data": examples, "feedback": reward})
+    env.reset(seed=0)
+    asked = []
+    for _ in range(300):
+        _, _, done, _, _ = env.step(np.full(8, EOS))
+        asked += env.indices[done].tolist()
+    # A fifth of the questions fails always; of the others none has failed.
+    expected = retry + (1 - retry) * 0.2
+    assert np.mean([index < 40 for index in asked]) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("retry", [-0.1, 1.0])
+def test_a_share_of_retries_out_of_range_is_refused(retry: float, plain: dict[str, Any]) -> None:
+    with pytest.raises(QAError, match="retry must be 0 or more and less than 1"):
+        QAVectorEnv(2, retry=retry, **plain)
 
 
 def test_the_default_encoder_goes_with_its_own_vocabulary_only(plain: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from conftest import MAX_ANSWER, MAX_SOURCE
 from stable_baselines3.common.callbacks import CallbackList
 from test_buffers import LANES, STEPS, CheckRatio, new_model
 
+from agents.augmentation import Augmentation, AugmentationConfig
 from agents.buffers import AnswerRolloutBuffer
 from agents.decoding import Limits
-from agents.renaming import Renaming
 from agents.self_imitation import LEAST_SURPRISE, ImitationConfig, SelfImitation
 from agents.warm_start import Supervised, as_batch
 from qa_env.vocabulary import EOS, PAD
@@ -43,7 +43,8 @@ def new_callback(new_task: NewTask, **config: Any) -> SelfImitation:
     _, task = new_task("tokens")
     labelled = Supervised.from_examples(task["data"], task["vocabulary"], Limits(MAX_SOURCE, MAX_ANSWER))
     settings = ImitationConfig(**{"batches": 2, "threshold": 0.5, **config})
-    return SelfImitation(settings, labelled, Renaming(task["vocabulary"]), seed=0)
+    unchanged = Augmentation(task["vocabulary"], AugmentationConfig(0, 0))
+    return SelfImitation(settings, labelled, unchanged, seed=0)
 
 
 def started(new_task: NewTask, **config: Any) -> SelfImitation:
@@ -77,15 +78,11 @@ def test_the_best_answer_to_a_question_is_kept(new_task: NewTask) -> None:
     assert kept(callback) == [(0, 1, 0.8), (1, 5, 1.0)]
 
 
-def test_answers_are_drawn_in_proportion_to_how_much_they_surpassed_the_mean(
-    new_task: NewTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    callback = started(new_task, batch_size=20_000, labelled=0.0, renamed=0.0)
-    monkeypatch.setattr(callback, "_step", lambda: 0.0)
+def test_answers_are_drawn_in_proportion_to_how_much_they_surpassed_the_mean(new_task: NewTask) -> None:
+    callback = started(new_task, batches=1, batch_size=20_000, labelled=0.0)
     hear(callback, rated(0, 0, 1.0), rated(0, 1, -0.5), rated(1, 2, 0.8), rated(2, 3, 0.9), rated(3, 4, 0.1))
     hear(callback, rated(0, 5, 0.1), rated(1, 6, 0.8), rated(2, 7, 0.7))
-    callback.on_rollout_start()
-    source, tokens = callback._examples()
+    ((source, tokens),) = callback._minibatches()
     surprise = np.array([1.0 - 0.2, 0.8 - 0.8, 0.9 - 0.8]) + LEAST_SURPRISE
     drawn = np.bincount(source[:, 1] - 50, minlength=4) / len(source)
     np.testing.assert_allclose(drawn, [*(surprise / surprise.sum()), 0], atol=0.015)
@@ -96,12 +93,10 @@ def test_answers_are_drawn_in_proportion_to_how_much_they_surpassed_the_mean(
     }
 
 
-def test_labelled_questions_are_mixed_in(new_task: NewTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    callback = started(new_task, batch_size=40, labelled=0.25, renamed=0.0)
-    monkeypatch.setattr(callback, "_step", lambda: 0.0)
+def test_labelled_questions_are_mixed_in(new_task: NewTask) -> None:
+    callback = started(new_task, batches=1, batch_size=40, labelled=0.25)
     hear(callback, rated(0, 0, 1.0))
-    callback.on_rollout_start()
-    source, tokens = callback._examples()
+    ((source, tokens),) = callback._minibatches()
     own = (source == rated(0, 0, 1.0)[0]).all(1)
     assert own.sum() == 30 and len(tokens) == 40
     labelled = {
@@ -118,7 +113,7 @@ def log_likelihood(callback: SelfImitation, answer: Rated) -> float:
 
 
 def test_imitation_makes_a_kept_answer_likelier(new_task: NewTask) -> None:
-    callback = started(new_task, batches=1, labelled=0.0, renamed=0.0)
+    callback = started(new_task, batches=1, labelled=0.0)
     answer = rated(0, 0, 1.0)
     hear(callback, answer)
     before = log_likelihood(callback, answer)
@@ -148,12 +143,30 @@ def test_it_runs_behind_the_update_only_so_the_ratio_stays_one(
     updates: list[int] = []
     step = SelfImitation._step
 
-    def counted(callback: SelfImitation) -> float:
+    def counted(callback: SelfImitation, *minibatch: Any) -> float:
         updates.append(model._n_updates)
-        return step(callback)
+        return step(callback, *minibatch)
 
     monkeypatch.setattr(SelfImitation, "_step", counted)
     model.learn(4 * STEPS * LANES, CallbackList([imitation, check] if first else [check, imitation]))
     assert check.rollouts == 4 and check.straddling > 0
     assert updates == [n for n in (2, 4, 6) for _ in range(2)]  # two epochs an update, two steps behind it
     assert imitation.best
+
+
+def test_a_checkpoint_keeps_what_was_heard(new_task: NewTask) -> None:
+    callback = started(new_task, threshold=0.5)
+    hear(callback, rated(0, 0, 0.6), rated(0, 1, 0.8), rated(1, 2, -0.5), rated(2, 3, 0.9))
+    other = started(new_task, threshold=0.5)
+    other.load_state(callback.state())
+    assert kept(other) == kept(callback) == [(0, 1, 0.8), (2, 3, 0.9)]
+    for each in (callback, other):
+        hear(each, rated(0, 0, 0.1), rated(1, 4, 1.0))
+    assert kept(other) == kept(callback) == [(0, 1, 0.8), (1, 4, 1.0), (2, 3, 0.9)]
+    assert other._heard == callback._heard
+
+
+def test_a_checkpoint_of_nothing_heard_is_nothing_heard(new_task: NewTask) -> None:
+    callback = started(new_task)
+    callback.load_state(started(new_task).state())
+    assert not callback.best and not callback._heard

@@ -25,7 +25,7 @@ class FactsConfig:
             the reference says what the context says: they tell reading from remembering.
     """
 
-    labelled: int = 250
+    labelled: int = 150
     unlabelled: int = 8000
     validation: int = 400
     test: int = 1000

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.augmentation import Augmentation, AugmentationConfig
 from agents.decoding import Limits
-from agents.renaming import Renaming
-from agents.warm_start import Supervised
+from agents.warm_start import Supervised, bucketed
 from qa_env.datasets import QAExample
-from qa_env.vocabulary import EOS, PAD, SEP, Kind, Vocabulary
+from qa_env.errors import QAError
+from qa_env.vocabulary import EOS, PAD, SEP, SPECIAL_TOKENS, Kind, Vocabulary
 
 WORDS = "What is the capital of ? The capital city of is . people live in".split()
 NAMES = ("Zyxolia", "Qwvport", "Tokyo", "Estonia")
@@ -43,7 +44,11 @@ def data(vocabulary: Vocabulary) -> Supervised:
 
 
 def rename(vocabulary: Vocabulary, data: Supervised, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    return Renaming(vocabulary)(data.source, data.tokens, np.random.default_rng(seed))
+    return augmentation(vocabulary).rename(data.source, data.tokens, np.random.default_rng(seed))
+
+
+def augmentation(vocabulary: Vocabulary, renamed: float = 1.0, replaced: float = 0.0) -> Augmentation:
+    return Augmentation(vocabulary, AugmentationConfig(renamed, replaced))
 
 
 def test_names_and_numbers_change_and_whole_words_stay(vocabulary: Vocabulary, data: Supervised) -> None:
@@ -104,7 +109,7 @@ def test_a_name_is_spelled_alike_wherever_it_stands(vocabulary: Vocabulary, data
 
 def test_each_example_is_renamed_in_a_way_of_its_own(vocabulary: Vocabulary, data: Supervised) -> None:
     twice = np.repeat(data.source[:1], 2, axis=0), np.repeat(data.tokens[:1], 2, axis=0)
-    source, tokens = Renaming(vocabulary)(*twice, np.random.default_rng(0))
+    source, tokens = augmentation(vocabulary)(*twice, np.random.default_rng(0))
     assert (source[0] != source[1]).any() and (tokens[0] != tokens[1]).any()
 
 
@@ -116,7 +121,7 @@ def test_the_same_seed_renames_the_same_way(vocabulary: Vocabulary, data: Superv
 def test_the_originals_are_left_as_they_were(vocabulary: Vocabulary, data: Supervised) -> None:
     source, tokens = data.source.copy(), data.tokens.copy()
     rename(vocabulary, data)
-    list(data.shuffled(2, Renaming(vocabulary), 1.0, np.random.default_rng(0)))
+    list(data.shuffled(2, augmentation(vocabulary, 1.0, 1.0), np.random.default_rng(0)))
     np.testing.assert_array_equal(data.source, source)
     np.testing.assert_array_equal(data.tokens, tokens)
 
@@ -128,8 +133,44 @@ def test_the_share_says_how_many_examples_are_renamed(
     original = {row.tobytes() for row in data.source}
     rows = [
         row.numpy().tobytes()
-        for batch, _ in data.shuffled(3, Renaming(vocabulary), share, np.random.default_rng(0))
+        for batch, _ in data.shuffled(3, augmentation(vocabulary, share), np.random.default_rng(0))
         for row in batch.source
     ]
     assert len(rows) == len(NAMES)
     assert (set(rows) == original) if share == 0 else not (set(rows) & original)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_share_says_how_many_words_are_replaced_and_nothing_else_is(
+    vocabulary: Vocabulary, data: Supervised, share: float
+) -> None:
+    many = np.repeat(data.source, 50, axis=0), np.repeat(data.tokens, 50, axis=0)
+    source, tokens = augmentation(vocabulary, 0.0, share)(*many, np.random.default_rng(0))
+    np.testing.assert_array_equal(tokens, many[1])
+    words = vocabulary.kinds[many[0]] == Kind.WORD
+    np.testing.assert_array_equal(source[~words], many[0][~words])
+    assert (source[words] != many[0][words]).mean() == pytest.approx(share, abs=0.02)
+    assert (source[words] >= len(SPECIAL_TOKENS)).all()
+
+
+@pytest.mark.parametrize("shares", [(-0.1, 0.0), (0.5, 1.2)])
+def test_shares_out_of_range_are_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(QAError, match="shares from 0 to 1"):
+        AugmentationConfig(*shares)
+
+
+def test_minibatches_hold_every_example_once_and_like_lengths_together() -> None:
+    lengths = np.random.default_rng(1).integers(1, 41, size=100)
+    source = np.where(np.arange(40) < lengths[:, None], 7, PAD)
+    batches = bucketed(source, 10, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches)) == list(range(100))
+    assert [len(batch) for batch in batches] == [10] * 10
+    widest = [lengths[batch].max() for batch in batches]
+    assert np.mean(widest) < 1.15 * lengths.mean()
+    assert widest != sorted(widest)  # the order of the minibatches is random
+
+
+def test_the_last_minibatch_may_be_smaller() -> None:
+    batches = bucketed(np.ones((7, 3), dtype=np.int64), 3, np.random.default_rng(0))
+    assert sorted(map(len, batches)) == [1, 3, 3]
+    assert sorted(np.concatenate(batches)) == list(range(7))
