@@ -42,7 +42,7 @@ class RLConfig:
 
     algorithm: str = "ppo"
     """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
-    timesteps: int = 260_000
+    timesteps: int = 190_000
     """Tokens to write during training."""
     n_envs: int = 64
     """Questions answered side by side."""
