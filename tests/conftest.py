@@ -54,6 +54,8 @@ def new_lm(vocabulary: Vocabulary) -> Callable[..., LSTMAttentionLM]:
             with torch.no_grad():
                 for parameter in lm.parameters():
                     parameter.add_(0.3 * torch.randn_like(parameter))
+                for pool in (lm.encoder.pool_words, lm.encoder.pool_outputs):
+                    pool.output.weight.mul_(0.2)  # a maximum over rough features is large
         return lm
 
     return new

@@ -563,7 +563,7 @@ def test_files_of_another_vocabulary_are_refused(
     assert len(finished.vocabulary()) != len(own_run.vocabulary())
     shutil.copy(own_run.path(BEST), copied.path(BEST))
     for command in ((answer.main, copied.folder, "Where?"), (evaluate.main, copied.folder)):
-        assert f"{copied.path(BEST)} does not fit" in refused(*command)
+        assert f"{copied.path(BEST)} was trained with another vocabulary" in refused(*command)
     shutil.copy(own_run.path("vocabulary.json"), copied.path("vocabulary.json"))
     assert "is another vocabulary" in refused(answer.main, copied.folder, "Where?")
 

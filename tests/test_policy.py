@@ -74,8 +74,8 @@ def disturb(policy: LMActorCriticPolicy, seed: int = 1) -> None:
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.lm.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.3 * torch.randn_like(parameter))
+            if parameter.requires_grad:  # shrunk too, so that many disturbances do not add up
+                parameter.mul_(0.8).add_(0.25 * torch.randn_like(parameter))
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
