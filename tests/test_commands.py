@@ -519,6 +519,7 @@ def test_bad_feedback_functions(
 ) -> None:
     arguments = ("--feedback", f"{feedback_module}:{function}", "--log-dir", tmp_path / "runs")
     assert reason in refused(train.main, *TINY, *arguments)
+    assert not only_run(tmp_path / "runs").has("before.json")  # it is known before the warm start
 
 
 def test_a_feedback_function_trains(feedback_module: str, tmp_path: Path) -> None:
@@ -588,3 +589,18 @@ def test_broken_files_are_refused(copied: Run, refused: Refused) -> None:
     copied.path("results.json").unlink()
     copied.path("checkpoint/optimizer.pt").write_bytes(b"no optimizer")
     assert "optimizer.pt is missing or broken" in refused(train.main, "--resume", copied.folder)
+
+
+def test_a_broken_checkpoint_of_good_answers_is_refused(copied: Run, refused: Refused) -> None:
+    copied.path("results.json").unlink()
+    copied.path("checkpoint/arrays.npz").write_bytes(b"no arrays")
+    assert "arrays.npz is missing or broken" in refused(train.main, "--resume", copied.folder)
+
+
+def test_a_resumed_run_keeps_its_data_and_network(copied: Run, refused: Refused) -> None:
+    copied.path("results.json").unlink()
+    before = copied.read_json("config.json")
+    for flag, name in (("--lm.hidden", "lm"), ("--limits.max-answer", "limits"), ("--facts.seed", "facts")):
+        error = refused(train.main, "--resume", copied.folder, flag, 7)
+        assert f"--resume cannot change {name}" in error
+    assert copied.read_json("config.json") == before
