@@ -53,16 +53,14 @@ def split_dataset(
     in_test = _take(shuffled, round(test * answered))
     in_validation = _take(shuffled, round(validation * answered))
     in_labelled = _take(shuffled, labelled)[:labelled]
-    for split, found, wanted in (
-        ("test", len(in_test), 1 if test else 0),
-        ("validation", len(in_validation), 1 if validation else 0),
-        ("labelled", len(in_labelled), labelled),
-    ):
-        if found < wanted:
-            raise QAError(
-                f"too few questions with answers: expected {wanted} or more for the {split} split, "
-                f"got {found} ({answered} in all, in {len(order)} passages); add some or ask for less"
-            )
+    _check_enough(
+        {
+            "test": (len(in_test), 1 if test else 0),
+            "validation": (len(in_validation), 1 if validation else 0),
+            "labelled": (len(in_labelled), labelled),
+        },
+        f"{answered} in all, in {len(order)} passages",
+    )
     evaluated = {_passage(example) for example in (*in_test, *in_validation)}
     unanswered = [example for example in usable if not example.answers and _passage(example) not in evaluated]
     return QADataset(
@@ -85,6 +83,16 @@ def _take(passages: list[list[QAExample]], count: int) -> list[QAExample]:
     while passages and len(taken) < count:
         taken.extend(passages.pop())
     return taken
+
+
+def _check_enough(splits: dict[str, tuple[int, int]], there_are: str) -> None:
+    """Compares how many questions each split got with how many it needs."""
+    for split, (found, wanted) in splits.items():
+        if found < wanted:
+            raise QAError(
+                f"too few questions with answers: expected {wanted} or more for the {split} split, "
+                f"got {found} ({there_are}); add some or ask for less"
+            )
 
 
 def _check_shares(labelled: int, validation: float, test: float) -> None:
