@@ -112,6 +112,8 @@ class TrainConfig:
         for name in ("warm_start.learning_rate", "rl.learning_rate", "rl.temperature"):
             if not attrgetter(name)(self) > 0:
                 raise QAError(f"{name} must be greater than 0, got {attrgetter(name)(self)}")
+        if not self.rl.retry < 1:
+            raise QAError(f"rl.retry must be less than 1, got {self.rl.retry}")
         if not 1 <= self.rl.samples_per_question <= self.rl.n_envs:
             raise QAError(
                 f"rl.samples_per_question must be from 1 to rl.n_envs={self.rl.n_envs}, "

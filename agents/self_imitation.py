@@ -34,7 +34,7 @@ class ImitationConfig:
     learning_rate: float = 1e-3
     """At the start; it falls linearly to a tenth."""
     labelled: float = 0.25
-    """Share of labelled questions in a minibatch."""
+    """Share of labelled questions among the examples."""
 
     def __post_init__(self) -> None:
         """Raise a QAError if a field is out of its range."""
@@ -131,7 +131,9 @@ class SelfImitation(BaseCallback):
     def _minibatches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Sources and answers of each minibatch: good answers and labelled ones, augmented."""
         rng, number = self._rng, self.config.batches * self.config.batch_size
-        known = rng.integers(len(self.labelled.source), size=round(self.config.labelled * number))
+        known = rng.integers(
+            len(self.labelled.source), size=min(round(self.config.labelled * number), number - 1)
+        )
         good = list(self.best.values())
         heard = [self._heard[key] for key in self.best]
         surprise = np.array([g.reward - total / n for g, (n, total) in zip(good, heard, strict=True)])

@@ -39,6 +39,9 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     """
 
     single_observation_space: spaces.Dict
+    _best: NDArray[np.float64]  # the best reward of each question so far
+    _rewards: float  # the sum of the rewards of all answers
+    _graded: int  # the number of all answers
 
     def __init__(
         self,
@@ -62,8 +65,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self.samples_per_question = samples_per_question
         self._asked, self._question = 0, 0
         self.task = QATask(**task)
-        self._best = np.full(len(self.task.examples), -np.inf)  # the best reward of each question so far
-        self._rewards, self._graded = 0.0, 0  # of all answers: their sum and number
+        self._forget()
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.single_observation_space = self.task.observation_space
@@ -87,6 +89,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             options: ``{"index": ids (num_envs,)}`` asks these examples instead of drawing at random.
         """
         if seed is not None:
+            self._forget()
             seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
             for lane, lane_seed in enumerate(seeds):
                 if lane_seed is not None:
@@ -147,6 +150,11 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             self._question = self._new_question(self._rngs[lane])
         self._asked += 1
         return self._question
+
+    def _forget(self) -> None:
+        """Begin anew to keep which questions failed."""
+        self._best = np.full(len(self.task.examples), -np.inf)
+        self._rewards, self._graded = 0.0, 0
 
     def _new_question(self, rng: np.random.Generator) -> int:
         """Any question, or with probability `retry` one that failed, if there is one."""

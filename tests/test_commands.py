@@ -461,6 +461,7 @@ def test_files_of_one_name_are_told_apart(finished: Run, own_files: dict[str, Pa
         (["--rl.batch-size", "0"], "batch_size"),
         (["--rl.learning-rate", "-1"], "learning_rate"),
         (["--rl.temperature", "0"], "temperature"),
+        (["--rl.retry", "1"], "rl.retry must be less than 1"),
         (["--rl.samples-per-question", "0"], "samples_per_question"),
         (["--rl.samples-per-question", "9"], "samples_per_question"),
         (["--warm-start.batch-size", "0"], "batch_size"),
