@@ -92,11 +92,11 @@ class Validation(BaseCallback):
 
     def validate(self) -> None:
         """Measure; keep or bring back the best weights; write a checkpoint."""
-        metrics = self.score()
-        self.history.append({"timesteps": float(self.num_timesteps), **metrics})
+        metrics, timesteps = self.score(), self.model.num_timesteps
+        self.history.append({"timesteps": float(timesteps), **metrics})
         for name, value in metrics.items():
             self.logger.record(f"eval/{name}", value)
-        self.logger.dump(self.num_timesteps)
+        self.logger.dump(timesteps)
         score = (metrics["accuracy"] + metrics["exact_match"]) / 2
         if score > self.best:
             self.best = score

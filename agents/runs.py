@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,24 @@ from qa_env.feedback.fluency import FluencyModel
 from qa_env.vocabulary import Vocabulary
 
 PACKAGES = ("gymnasium", "stable-baselines3", "torch", "numpy", "tokenizers", "tensorboard")
+
+
+class Stopwatch:
+    """How long each stage of a run took.
+
+    Attributes:
+        seconds: By the stage's name.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 class Run:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import set_random_seed
@@ -21,16 +18,16 @@ from stable_baselines3.common.vec_env import VecMonitor
 from agents.algorithms import find_algorithm
 from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
-from agents.callbacks import FeedbackLog, Validation
 from agents.config import TrainConfig
 from agents.data import fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
 from agents.evaluation import METRICS, Judge, results_table
+from agents.learning import Learner
 from agents.reports import log_report
-from agents.runs import Run
+from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
 from agents.vec_env import QAVecEnv
-from agents.warm_start import Supervised, warm_start, warm_up_critic
+from agents.warm_start import Supervised, warm_start
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QADataset, QAExample
@@ -58,14 +55,14 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, run: Run, console: Console) -> None:
         self.config, self.run, self.console = config, run, console
-        self.seconds: dict[str, float] = {}
+        self.watch = Stopwatch()
         self.episodes = 0
 
     def train(self) -> dict[str, Any]:
         """Run all the stages and return the content of ``results.json``."""
         check_names(self.config)
         set_random_seed(self.config.seed)
-        with self._stage("data"):
+        with self.watch.stage("data"):
             self.data = self._rateable(load_dataset(self.config))
             if self.config.feedback != "simulated":
                 try_feedback(as_feedback(self.config.feedback), self.data.labelled)
@@ -79,7 +76,7 @@ class Trainer:
         model = self._make_model(lm)
         answers_before = before.pop("answers")
         self._learn(model)
-        with self._stage("evaluation"):
+        with self.watch.stage("evaluation"):
             self.run.load_policy(model.policy, "model.safetensors")
             answers = self._answers(model.policy, self.data.test)
             after = self.judge.report(self.data.test, answers)
@@ -104,13 +101,6 @@ class Trainer:
     def _tell(self, text: str) -> None:
         """Print a line as it is: no markup, no breaks inside a path."""
         self.console.print(text, markup=False, soft_wrap=True)
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        """Take the time of a stage."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def _language(self) -> tuple[Vocabulary, FluencyModel]:
         """The vocabulary and the judge of wording: made from training text, or read when resuming."""
@@ -138,15 +128,15 @@ class Trainer:
         if self.run.has("before.json"):
             self.run.load_policy(policy, "warm_start.safetensors")
             saved = self.run.read_json("before.json")
-            self.seconds = saved.pop("seconds")
+            self.watch.seconds = saved.pop("seconds")
             return saved
-        with self._stage("warm_start"):
+        with self.watch.stage("warm_start"):
             self._supervise(policy)
         self.run.save_policy(policy, "warm_start.safetensors")
-        with self._stage("evaluation"):
+        with self.watch.stage("evaluation"):
             answers = self._answers(policy, self.data.test)
             report: dict[str, Any] = {**self.judge.report(self.data.test, answers), "answers": answers}
-        self.run.write_json("before.json", {**report, "seconds": self.seconds})
+        self.run.write_json("before.json", {**report, "seconds": self.watch.seconds})
         self._tell("before RL: " + ", ".join(f"{m} {report[m]:.3f}" for m in METRICS))
         return report
 
@@ -211,81 +201,28 @@ class Trainer:
         return as_feedback(self.config.feedback)
 
     def _learn(self, model: BaseAlgorithm) -> None:
-        """Reinforcement learning from where the last checkpoint left off, if there is one."""
-        log, imitation = FeedbackLog(), self._imitation(model)
-        validation = self._validation(model, log, imitation)
-        if self.run.has("checkpoint/state.json"):
-            self._restore(model, log, imitation, validation)
-        elif isinstance(model, PPO):
-            with self._stage("critic"):
-                warm_up_critic(model, self.config.warm_start.critic_rollouts, log)
-        left = self.config.rl.timesteps - model.num_timesteps
-        if left > 0:
-            with self._stage("rl"):
-                self._learn_interruptibly(model, left, [log, *imitation, validation])
-        if not self.run.has("model.safetensors"):  # no token was left for RL
-            self.run.save_policy(model.policy, "model.safetensors")
-        self.episodes = log.episodes
-
-    def _validation(
-        self, model: BaseAlgorithm, log: FeedbackLog, imitation: Sequence[SelfImitation]
-    ) -> Validation:
-        """The callback that measures, keeps the best weights and writes checkpoints."""
-
-        def save_checkpoint() -> None:
-            state = {
-                "best": float(validation.best),
-                "episodes": log.episodes,
-                "kl_coef": kl_coef(model),
-                "seconds": self.seconds,
-            }
-            self.run.save_checkpoint(model, state, imitation[0].state() if imitation else {})
-
-        validation = Validation(
+        """Reinforcement learning; the best weights are in the run's ``model.safetensors`` then."""
+        learner = Learner(
+            self.config,
+            self.run,
+            model,
+            self._imitation(model),
             lambda: self._validate(model.policy),
-            self.config.rl,
-            save_best=lambda: self.run.save_policy(model.policy, "model.safetensors"),
-            load_best=lambda: self.run.load_policy(model.policy, "model.safetensors"),
-            save_checkpoint=save_checkpoint,
+            self.watch,
+            self.console,
         )
-        return validation
+        self.episodes = learner.learn()
 
-    def _restore(
-        self,
-        model: BaseAlgorithm,
-        log: FeedbackLog,
-        imitation: Sequence[SelfImitation],
-        validation: Validation,
-    ) -> None:
-        """Put everything where the last checkpoint was."""
-        state, arrays = self.run.load_checkpoint(model)
-        validation.best, log.episodes, self.seconds = state["best"], state["episodes"], state["seconds"]
-        set_kl_coef(model, state["kl_coef"])
-        if imitation and arrays:
-            imitation[0].load_state(arrays)
-        self._tell(f"resuming at {model.num_timesteps} of {self.config.rl.timesteps} tokens")
-
-    def _learn_interruptibly(self, model: BaseAlgorithm, timesteps: int, callbacks: list[Any]) -> None:
-        """Ctrl-C saves a checkpoint before it goes on up."""
-        try:
-            model.learn(
-                timesteps,
-                callback=callbacks,
-                reset_num_timesteps=False,
-                progress_bar=self.console.is_terminal,
-            )
-        except KeyboardInterrupt:
-            callbacks[-1].save_checkpoint()
-            raise
-
-    def _imitation(self, model: BaseAlgorithm) -> list[SelfImitation]:
+    def _imitation(self, model: BaseAlgorithm) -> SelfImitation | None:
         """The self-imitation callback, if it is switched on and the algorithm keeps whole answers."""
         buffer = getattr(model, "rollout_buffer", None)
-        if not self.config.imitation.batches or not isinstance(buffer, AnswerRolloutBuffer):
-            return []
+        settings = self.config.imitation
+        wanted = settings.batches > 0 or settings.epochs > 0
+        if not wanted or not isinstance(buffer, AnswerRolloutBuffer):
+            return None
         labelled = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
         augmentation = Augmentation(self.vocabulary, self.config.augmentation)
-        return [SelfImitation(self.config.imitation, labelled, augmentation, self.config.seed)]
+        return SelfImitation(settings, labelled, augmentation, self.config.seed)
 
     def _validate(self, policy: Any) -> dict[str, float]:
         examples = self.data.validation[:VALIDATION_QUESTIONS]
@@ -299,7 +236,7 @@ class Trainer:
         self, before: dict[str, float], after: dict[str, float], answers_before: list[str], answers: list[str]
     ) -> dict[str, Any]:
         """Write and print the report."""
-        seconds = {**self.seconds, "total": sum(self.seconds.values())}
+        seconds = {**self.watch.seconds, "total": sum(self.watch.seconds.values())}
         results = {
             "before": before,
             "after": after,
@@ -322,19 +259,6 @@ def make_language_model(config: TrainConfig, vocabulary: Vocabulary) -> LSTMAtte
     """An untrained language model of the config's sizes for the vocabulary."""
     sizes = dataclasses.replace(config.lm, vocabulary=len(vocabulary))
     return LSTMAttentionLM(sizes, vocabulary.kinds)
-
-
-def kl_coef(model: BaseAlgorithm) -> float:
-    """The weight of the KL penalty, 0 without one."""
-    buffer = getattr(model, "rollout_buffer", None)
-    return buffer.kl_coef if isinstance(buffer, AnswerRolloutBuffer) else 0.0
-
-
-def set_kl_coef(model: BaseAlgorithm, value: float) -> None:
-    """Set the weight of the KL penalty, if there is one."""
-    buffer = getattr(model, "rollout_buffer", None)
-    if isinstance(buffer, AnswerRolloutBuffer):
-        buffer.kl_coef = value
 
 
 def try_feedback(feedback: Feedback, examples: Sequence[QAExample]) -> None:

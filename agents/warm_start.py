@@ -105,11 +105,14 @@ def bucketed(source: NDArray[np.int64], size: int, rng: np.random.Generator) -> 
     return [batches[place] for place in rng.permutation(len(batches))]
 
 
-def as_batch(source: NDArray[np.int64], tokens: NDArray[np.int64]) -> tuple[AnswerBatch, torch.Tensor]:
+def as_batch(
+    source: NDArray[np.int64], tokens: NDArray[np.int64], device: torch.device | str = "cpu"
+) -> tuple[AnswerBatch, torch.Tensor]:
     """Whole answers ``(answers, time)`` to sources ``(answers, source)``, and their tokens ``(rows,)``."""
-    ids = torch.as_tensor(tokens)
+    ids = torch.as_tensor(tokens, device=device)
     answer, time = (ids != PAD).nonzero(as_tuple=True)
-    batch = AnswerBatch(torch.as_tensor(source), torch.arange(len(ids)), ids, answer, time, None)
+    asked = torch.arange(len(ids), device=device)
+    batch = AnswerBatch(torch.as_tensor(source, device=device), asked, ids, answer, time, None)
     return batch, ids[answer, time]
 
 
@@ -118,8 +121,7 @@ def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised) -> fl
     total, count = 0.0, 0
     with torch.no_grad():
         for batch, tokens in data.batches(256):
-            _, log_prob, _ = policy.evaluate_actions(batch, tokens)
-            total, count = total - float(log_prob.sum()), count + len(tokens)
+            total, count = total - float(policy.log_likelihood(batch, tokens).sum()), count + len(tokens)
     return total / count
 
 
@@ -149,8 +151,7 @@ def warm_start(
     for epoch in range(config.epochs):
         losses = []
         for batch, tokens in train.shuffled(config.batch_size, augmentation, rng):
-            _, log_prob, _ = policy.evaluate_actions(batch, tokens)
-            loss = -log_prob.mean()
+            loss = -policy.log_likelihood(batch, tokens).mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.lm.parameters(), 1.0)

@@ -82,7 +82,12 @@ def with_frozen_encoder(config: TrainConfig) -> TrainConfig:
 
 def without_imitation(config: TrainConfig) -> TrainConfig:
     """No self-imitation: PPO alone learns from the ratings."""
-    return dataclasses.replace(config, imitation=dataclasses.replace(config.imitation, batches=0))
+    return dataclasses.replace(config, imitation=dataclasses.replace(config.imitation, batches=0, epochs=0))
+
+
+def without_last_passes(config: TrainConfig) -> TrainConfig:
+    """Self-imitation between rollouts only."""
+    return dataclasses.replace(config, imitation=dataclasses.replace(config.imitation, epochs=0))
 
 
 def unchanged(config: TrainConfig) -> TrainConfig:
@@ -96,6 +101,7 @@ ABLATIONS: dict[str, tuple[str, Callable[[TrainConfig], TrainConfig], type[Train
     "no-copy": ("no copying", without_copying, Trainer),
     "no-kl": ("no KL penalty", without_kl, Trainer),
     "frozen": ("encoder frozen in RL", with_frozen_encoder, Trainer),
+    "no-last-passes": ("self-imitation between rollouts only", without_last_passes, Trainer),
     "no-imitation": ("no self-imitation", without_imitation, Trainer),
 }
 """What the table says of it, how it changes the config, and who trains it."""

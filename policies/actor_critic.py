@@ -105,13 +105,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         """
         assert isinstance(obs, Mapping)
         cached = not torch.is_grad_enabled()
-        if cached:
-            answer = obs["answer"].long()
-            decoded = self.cache.decode(
-                obs["source"].long(), answer, lambda rows, fresh: self._read_memory(obs, rows, fresh)
-            ).at(torch.arange(len(answer), device=answer.device), torch.zeros_like(answer[:, 0]))
-        else:
-            decoded = self._next(obs)
+        decoded = self._cached(obs) if cached else self._next(obs)
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded))
         tokens = log_probs.argmax(1) if deterministic else torch.multinomial(log_probs.exp(), 1).squeeze(1)
         if cached:
@@ -139,6 +133,14 @@ class LMActorCriticPolicy(ActorCriticPolicy):
             entropy,
         )
 
+    def log_likelihood(self, batch: AnswerBatch, tokens: Tensor) -> Tensor:
+        """For teacher forcing: the language model's own log-probabilities ``(rows,)`` of tokens ``(rows,)``.
+
+        Temperature and top-k belong to sampling and are left out.
+        """
+        log_probs = Sampling().log_probs(self.lm.log_probabilities(self._unroll(batch)))
+        return log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+
     def get_distribution(self, obs: PyTorchObs | AnswerBatch) -> Distribution:
         """The distribution over the next token, one a row."""
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(self._decode(obs)))
@@ -146,7 +148,11 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
     def predict_values(self, obs: PyTorchObs | AnswerBatch) -> Tensor:
         """The critic's values, ``(rows, 1)``."""
-        values: Tensor = self.value_net(self._decode(obs).features.detach())
+        if isinstance(obs, AnswerBatch) or torch.is_grad_enabled():
+            decoded = self._decode(obs)
+        else:
+            decoded = self._cached(obs)
+        values: Tensor = self.value_net(decoded.features.detach())
         return values
 
     def features(self, batch: AnswerBatch) -> Tensor:
@@ -171,6 +177,15 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         if "memory" not in obs or (self.trains_encoder and not fresh):
             return self.lm.encode(source)
         return self.lm.memory(source, obs["memory"][rows])
+
+    def _cached(self, obs: PyTorchObs) -> Decoded:
+        """The same as `_next`, from what the rollout has computed before."""
+        assert isinstance(obs, Mapping)
+        answer = obs["answer"].long()
+        decoded = self.cache.decode(
+            obs["source"].long(), answer, lambda rows, fresh: self._read_memory(obs, rows, fresh)
+        )
+        return decoded.at(torch.arange(len(answer), device=answer.device), torch.zeros_like(answer[:, 0]))
 
     def _decode(self, obs: PyTorchObs | AnswerBatch) -> Decoded:
         """What the decoder knows before each row's token, ``(rows, ...)``."""

@@ -27,6 +27,7 @@ class RolloutCache:
     values: Tensor
     keys: Tensor
     state: DecoderState
+    next_state: DecoderState
     token: Tensor
 
     def __init__(self, lm: LSTMAttentionLM) -> None:
@@ -63,11 +64,12 @@ class RolloutCache:
         memory = Memory(self.source[:, :longest], self.values[:, :longest], self.keys[:, :longest])
         state = self.state._replace(run=self.state.run[:, :longest])
         decoded, state = self.lm.step(self.token, state, memory)
-        self.state = state._replace(run=_widen(state.run, source.shape[1]))
+        self.next_state = state._replace(run=_widen(state.run, source.shape[1]))
         return decoded
 
     def append(self, tokens: Tensor) -> None:
         """Note the tokens ``(lanes,)`` chosen after `decode`; the environment will append them too."""
+        self.state = self.next_state
         lengths = (self.answer != PAD).sum(1, keepdim=True).clamp(max=self.answer.shape[1] - 1)
         self.answer = self.answer.scatter(1, lengths, tokens.unsqueeze(1))
         self.token = tokens

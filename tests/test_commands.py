@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from stable_baselines3 import PPO
 
 import agents.reports
 import agents.training
@@ -28,6 +29,7 @@ from agents.data import load_dataset
 from agents.evaluation import METRICS
 from agents.loading import BEST, WARM_START, load_policy
 from agents.runs import Run
+from agents.self_imitation import SelfImitation
 from qa_env.datasets import FactsConfig, QAExample, make_facts
 from qa_env.errors import QAError
 
@@ -308,7 +310,7 @@ def test_passages_of_equal_worth_keep_their_order() -> None:
 # Stopping and going on
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -345,6 +347,28 @@ def test_a_run_interrupted_in_the_warm_start_goes_on(tmp_path: Path, monkeypatch
     # The critic's warm-up writes more than the 100 tokens, so RL has none left: still there is a model.
     assert only_run(tmp_path).has("results.json")
     load_policy(only_run(tmp_path))
+
+
+def test_a_run_interrupted_in_its_last_passes_goes_on_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("--rl.timesteps", 2000, "--imitation.threshold", -1, "--log-dir", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(SelfImitation, "consolidate", interrupt)
+        assert run(train.main, *TINY, *settings) == 130
+    passes: list[int] = []
+    consolidate = SelfImitation.consolidate
+
+    def counted(imitation: SelfImitation) -> None:
+        passes.append(len(imitation.best))
+        consolidate(imitation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SelfImitation, "consolidate", counted)
+        patch.setattr(PPO, "learn", interrupt)
+        assert run(train.main, "--resume", only_run(tmp_path).folder) == 0
+    assert len(passes) == 1 and passes[0] > 0
+    assert only_run(tmp_path).read_json("checkpoint/state.json")["consolidated"] >= 2000
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_status_130(tmp_path: Path) -> None:

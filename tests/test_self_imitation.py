@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,8 +14,9 @@ from test_buffers import LANES, STEPS, CheckRatio, new_model
 from agents.augmentation import Augmentation, AugmentationConfig
 from agents.buffers import AnswerRolloutBuffer
 from agents.decoding import Limits
-from agents.self_imitation import LEAST_SURPRISE, ImitationConfig, SelfImitation
+from agents.self_imitation import LEAST_SURPRISE, ImitationConfig, SelfImitation, robust_loss
 from agents.warm_start import Supervised, as_batch
+from qa_env.errors import QAError
 from qa_env.vocabulary import EOS, PAD
 
 NewTask = Callable[..., tuple[Any, dict[str, Any]]]
@@ -170,3 +172,63 @@ def test_a_checkpoint_of_nothing_heard_is_nothing_heard(new_task: NewTask) -> No
     callback = started(new_task)
     callback.load_state(started(new_task).state())
     assert not callback.best and not callback._heard
+
+
+def test_the_last_passes_see_every_good_and_labelled_answer_equally_often_at_a_falling_rate(
+    new_task: NewTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = started(new_task, epochs=3, batch_size=2)
+    hear(callback, rated(0, 0, 1.0), rated(0, 1, -1.0), rated(1, 2, 0.6), rated(2, 3, 0.1))
+    seen: list[bytes] = []
+    rates: list[float] = []
+
+    def noted(self: SelfImitation, source: np.ndarray, tokens: np.ndarray, rate: float) -> float:
+        seen.extend(s.tobytes() + t.tobytes() for s, t in zip(source, tokens, strict=True))
+        rates.append(rate)
+        return 0.0
+
+    monkeypatch.setattr(SelfImitation, "_step", noted)
+    callback.consolidate()
+    counts = Counter(seen)
+    good = [rated(0, 0, 1.0), rated(1, 2, 0.6)]
+    assert all(counts[s.tobytes() + t.tobytes()] == 3 for s, t, _ in good)
+    assert len(seen) == 3 * (len(callback.labelled.source) + 2)
+    falling = np.linspace(callback.config.learning_rate, 0.0, len(rates), endpoint=False)
+    np.testing.assert_allclose(rates, falling)
+
+
+def test_the_last_passes_make_good_answers_likelier(new_task: NewTask) -> None:
+    callback = started(new_task, epochs=5)
+    callback.labelled = Supervised(callback.labelled.source[:1], callback.labelled.tokens[:1], cut=0)
+    hear(callback, rated(0, 0, 1.0), rated(1, 2, 0.6))
+    before = [log_likelihood(callback, rated(*answer, 1.0)) for answer in ((0, 0), (1, 2))]
+    callback.consolidate()
+    after = [log_likelihood(callback, rated(*answer, 1.0)) for answer in ((0, 0), (1, 2))]
+    assert all(a > b for a, b in zip(after, before, strict=True))
+
+
+def test_without_epochs_the_last_passes_change_nothing(new_task: NewTask) -> None:
+    callback = started(new_task, epochs=0)
+    before = {name: value.clone() for name, value in callback.model.policy.state_dict().items()}
+    hear(callback, rated(0, 0, 1.0))
+    callback.consolidate()
+    assert all(torch.equal(v, before[n]) for n, v in callback.model.policy.state_dict().items())
+
+
+def test_the_robust_loss_scales_the_gradient_of_each_token_by_a_power_of_its_probability() -> None:
+    probability = torch.tensor([0.9, 0.5, 0.01], dtype=torch.float64)
+    log_p = probability.log().requires_grad_()
+    for robustness in (0.0, 0.3, 1.0):
+        (gradient,) = torch.autograd.grad(robust_loss(log_p, robustness), log_p)
+        torch.testing.assert_close(gradient, -(probability**robustness) / 3)
+    torch.testing.assert_close(robust_loss(log_p, 1.0), (1 - probability).mean())
+    torch.testing.assert_close(robust_loss(log_p, 0.0), -probability.log().mean())
+    torch.testing.assert_close(robust_loss(log_p, 1e-6), -probability.log().mean(), rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "field", [{"batches": -1}, {"batch_size": 0}, {"epochs": -1}, {"robustness": 1.1}, {"learning_rate": 0.0}]
+)
+def test_settings_out_of_range_are_refused_by_name(field: dict[str, Any]) -> None:
+    with pytest.raises(QAError, match=f"imitation.{next(iter(field))} must be"):
+        ImitationConfig(**field)

@@ -73,9 +73,10 @@ def normalise(text: str) -> str:
     return " ".join([word for word in words if word not in ARTICLES] or words)
 
 
-def tokens(text: str) -> list[str]:
+@lru_cache(maxsize=1 << 14)
+def tokens(text: str) -> tuple[str, ...]:
     """Return the words of the normalised `text` (no articles); each CJK character is a word."""
-    return _CJK.sub(r" \1 ", normalise(text)).split()
+    return tuple(_CJK.sub(r" \1 ", normalise(text)).split())
 
 
 def words(text: str) -> list[str]:
