@@ -16,7 +16,7 @@ from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
 from qa_env.errors import QAError
 from qa_env.vocabulary import PAD
 
-REFERENCE_BATCH = 256
+REFERENCE_BATCH = 64
 """Answers a pass of the reference policy."""
 
 
@@ -207,9 +207,8 @@ class AnswerRolloutBuffer(RolloutBuffer):
         assert self.reference is not None
         actions = self.actions[:, :, 0].swapaxes(0, 1).reshape(-1)
         reference = np.zeros(len(actions), dtype=np.float32)
-        for answers in np.split(
-            np.arange(len(self._tokens)), np.arange(REFERENCE_BATCH, len(self._tokens), REFERENCE_BATCH)
-        ):
+        order = np.argsort((self._source != PAD).sum(1), kind="stable")  # a batch is as wide as its widest
+        for answers in np.split(order, np.arange(REFERENCE_BATCH, len(order), REFERENCE_BATCH)):
             batch, rows = self.batch(answers)
             _, log_prob, _ = self.reference.evaluate_actions(batch, self.to_torch(actions[rows]))
             reference[rows] = log_prob.cpu().numpy()

@@ -42,15 +42,15 @@ class RLConfig:
 
     algorithm: str = "ppo"
     """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
-    timesteps: int = 190_000
+    timesteps: int = 170_000
     """Tokens to write during training."""
-    n_envs: int = 64
+    n_envs: int = 96
     """Questions answered side by side."""
     samples_per_question: int = 2
     """Answers to each question, compared with one another; 1 compares with the critic alone."""
     retry: float = 0.3
     """Share of the questions that are asked again because no answer to them was good so far."""
-    n_steps: int = 48
+    n_steps: int = 32
     """Tokens a lane writes between two updates."""
     batch_size: int = 768
     """Tokens a gradient step (whole answers of about this many)."""

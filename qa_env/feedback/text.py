@@ -46,20 +46,36 @@ _CJK = re.compile(
 _READINGS = ((re.compile(r"['’‘ʼʻ′´`,.]"), " "), (re.compile(r"[.+]"), r" \g<0>"))
 
 
-def _plain(char: str) -> str:
-    """Return one character, or a blank for punctuation, symbols and control characters."""
-    return char if char in _VALUE_SIGNS or unicodedata.category(char)[0] not in "PSZC" else " "
+class _Visible(dict[int, int | None]):
+    """For `str.translate`: takes zero-width characters out, which would give a word two spellings."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if unicodedata.category(chr(code)) == "Cf" else code
+        return self[code]
 
 
-def _split(text: str) -> list[str]:
+class _Plain(dict[int, int]):
+    """For `str.translate`: a blank for punctuation, symbols and control characters."""
+
+    def __missing__(self, code: int) -> int:
+        char = chr(code)
+        plain = char in _VALUE_SIGNS or unicodedata.category(char)[0] not in "PSZC"
+        self[code] = code if plain else ord(" ")
+        return self[code]
+
+
+_VISIBLE, _PLAIN = _Visible(), _Plain()
+
+
+@lru_cache(maxsize=1 << 14)
+def _split(text: str) -> tuple[str, ...]:
     """Return the case-folded words of `text`, articles included, CJK still in one piece."""
-    # Zero-width characters would let a word be written in two ways that look alike.
-    text = "".join(char for char in text.translate(_APOSTROPHES) if unicodedata.category(char) != "Cf")
+    text = text.translate(_APOSTROPHES).translate(_VISIBLE)
     text = unicodedata.normalize("NFKC", text).casefold()
     text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).translate(_MINUS)
-    text = "".join(map(_plain, text))
+    text = text.translate(_PLAIN)
     text = _ABBREVIATION.sub(lambda match: f" {match[0].replace('.', '')} ", text)
-    return _LOOSE_SIGN.sub(lambda match: match["keep"] or " ", text).split()
+    return tuple(_LOOSE_SIGN.sub(lambda match: match["keep"] or " ", text).split())
 
 
 @lru_cache(maxsize=1 << 14)
