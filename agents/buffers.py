@@ -12,7 +12,8 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
+from policies.actor_critic import LMActorCriticPolicy
+from policies.reading import AnswerBatch
 from qa_env.errors import QAError
 from qa_env.vocabulary import PAD
 

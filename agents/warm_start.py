@@ -14,7 +14,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.augmentation import Augmentation
 from agents.decoding import Limits
-from policies.actor_critic import AnswerBatch, LMActorCriticPolicy
+from policies.actor_critic import LMActorCriticPolicy
+from policies.reading import AnswerBatch
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.task import encode_examples

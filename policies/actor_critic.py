@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -13,31 +12,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from policies.language_model import Decoded, LMConfig, LSTMAttentionLM, Memory
-from policies.rollout_cache import RolloutCache
+from policies.language_model import LSTMAttentionLM
+from policies.reading import AnswerBatch, Reader, check_fit, check_spaces, new_language_model
 from policies.tokens import Sampling
-from qa_env.errors import QAError
-from qa_env.vocabulary import PAD
-
-
-class AnswerBatch(NamedTuple):
-    """Whole answers, and which of their tokens a minibatch is about.
-
-    Attributes:
-        source: Source ids of the questions, each once, ``(questions, source)``.
-        question: Which question each answer belongs to, ``(answers,)``.
-        tokens: The answers' ids, PAD behind, ``(answers, max_answer)``.
-        answer: Which answer each row belongs to, ``(rows,)``.
-        time: Which token of it the row is, ``(rows,)``.
-        memory: The encoder's outputs, ``(questions, source, width)``, if the encoder is frozen.
-    """
-
-    source: Tensor
-    question: Tensor
-    tokens: Tensor
-    answer: Tensor
-    time: Tensor
-    memory: Tensor | None
 
 
 class LMActorCriticPolicy(ActorCriticPolicy):
@@ -89,10 +66,9 @@ class LMActorCriticPolicy(ActorCriticPolicy):
             nn.Tanh(),
             nn.Linear(self.lm.config.hidden, 1),
         )
-        self.trains_encoder = any(p.requires_grad for p in self.lm.encoder.parameters())
+        self.reader = Reader(self.lm)
         trained = [p for p in self.parameters() if p.requires_grad]
         self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
-        self.cache = RolloutCache(self.lm)
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Nothing: networks and optimizer are made in `__init__`, once the language model is there."""
@@ -105,11 +81,11 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         """
         assert isinstance(obs, Mapping)
         cached = not torch.is_grad_enabled()
-        decoded = self._cached(obs) if cached else self._next(obs)
+        decoded = self.reader.cached(obs) if cached else self.reader.prefix(obs)
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded))
         tokens = log_probs.argmax(1) if deterministic else torch.multinomial(log_probs.exp(), 1).squeeze(1)
         if cached:
-            self.cache.append(tokens)
+            self.reader.cache.append(tokens)
         return (
             tokens,
             self.value_net(decoded.features.detach()),
@@ -123,7 +99,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
         `obs` is a dict of observations, one a row, or an `AnswerBatch`: then each answer is unrolled once.
         """
-        decoded = self._decode(obs)
+        decoded = self.reader.decode(obs)
         actions = actions.long().flatten()
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded), taken=actions)
         entropy = -(log_probs.exp() * log_probs).sum(1)
@@ -138,26 +114,26 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
         Temperature and top-k belong to sampling and are left out.
         """
-        log_probs = Sampling().log_probs(self.lm.log_probabilities(self._unroll(batch)))
+        log_probs = Sampling().log_probs(self.lm.log_probabilities(self.reader.unroll(batch)))
         return log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
     def get_distribution(self, obs: PyTorchObs | AnswerBatch) -> Distribution:
         """The distribution over the next token, one a row."""
-        log_probs = self.sampling.log_probs(self.lm.log_probabilities(self._decode(obs)))
+        log_probs = self.sampling.log_probs(self.lm.log_probabilities(self.reader.decode(obs)))
         return CategoricalDistribution(log_probs.shape[1]).proba_distribution(log_probs)
 
     def predict_values(self, obs: PyTorchObs | AnswerBatch) -> Tensor:
         """The critic's values, ``(rows, 1)``."""
         if isinstance(obs, AnswerBatch) or torch.is_grad_enabled():
-            decoded = self._decode(obs)
+            decoded = self.reader.decode(obs)
         else:
-            decoded = self._cached(obs)
+            decoded = self.reader.cached(obs)
         values: Tensor = self.value_net(decoded.features.detach())
         return values
 
     def features(self, batch: AnswerBatch) -> Tensor:
         """What the critic sees of the tokens of whole answers, ``(rows, hidden)``."""
-        return self._unroll(batch).features
+        return self.reader.unroll(batch).features
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.get_distribution(observation).get_actions(deterministic=deterministic)
@@ -166,85 +142,3 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         parameters = super()._get_constructor_parameters()
         parameters.update(lm=self.lm, temperature=self.sampling.temperature, top_k=self.sampling.top_k)
         return parameters
-
-    def _read_memory(self, obs: Mapping[str, Tensor], rows: Tensor, fresh: bool) -> Memory:
-        """The decoder's memory of some rows.
-
-        The observation's memory was made when the question was asked. If the encoder is trained, that
-        may have been before the last update: then (`fresh` is false) the source is encoded again.
-        """
-        source = obs["source"][rows].long()
-        if "memory" not in obs or (self.trains_encoder and not fresh):
-            return self.lm.encode(source)
-        return self.lm.memory(source, obs["memory"][rows])
-
-    def _cached(self, obs: PyTorchObs) -> Decoded:
-        """The same as `_next`, from what the rollout has computed before."""
-        assert isinstance(obs, Mapping)
-        answer = obs["answer"].long()
-        decoded = self.cache.decode(
-            obs["source"].long(), answer, lambda rows, fresh: self._read_memory(obs, rows, fresh)
-        )
-        return decoded.at(torch.arange(len(answer), device=answer.device), torch.zeros_like(answer[:, 0]))
-
-    def _decode(self, obs: PyTorchObs | AnswerBatch) -> Decoded:
-        """What the decoder knows before each row's token, ``(rows, ...)``."""
-        return self._unroll(obs) if isinstance(obs, AnswerBatch) else self._next(obs)
-
-    def _next(self, obs: PyTorchObs) -> Decoded:
-        """The prefix pass: what the decoder knows behind each row's answer so far, ``(rows, ...)``."""
-        assert isinstance(obs, Mapping)
-        answer = obs["answer"].long()
-        rows = torch.arange(len(answer), device=answer.device)
-        lengths = (answer != PAD).sum(1)
-        answer = nn.functional.pad(answer, (0, 1), value=PAD)[:, : int(lengths.max()) + 1]
-        return self.lm.unroll(answer, self._read_memory(obs, rows, fresh=False)).at(rows, lengths)
-
-    def _unroll(self, batch: AnswerBatch) -> Decoded:
-        """One teacher-forced pass over whole answers; the wanted positions, ``(rows, ...)``."""
-        if batch.memory is None:
-            memory = self.lm.encode(batch.source)
-        else:
-            memory = self.lm.memory(batch.source, batch.memory)
-        tokens = batch.tokens[:, : int(batch.time.max()) + 1]
-        return self.lm.unroll(tokens, memory.select(batch.question)).at(batch.answer, batch.time)
-
-
-def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-    """Raise a QAError if the spaces are not those of a `QAEnv`."""
-    parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
-    if not {"source", "answer"} <= set(parts) or not isinstance(action_space, spaces.Discrete):
-        raise QAError(f"the policy needs the spaces of QAEnv, got {observation_space} and {action_space}")
-
-
-def new_language_model(
-    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> LSTMAttentionLM:
-    """An untrained language model that fits the spaces; it reads ``memory`` where there is one."""
-    assert isinstance(observation_space, spaces.Dict) and isinstance(action_space, spaces.Discrete)
-    config = LMConfig(vocabulary=int(action_space.n))
-    if "memory" not in observation_space.spaces:
-        return LSTMAttentionLM(config)
-    width = observation_space["memory"].shape[1]  # type: ignore[index]
-    lm = LSTMAttentionLM(replace(config, encoder_hidden=width // 2))
-    lm.freeze_encoder()  # the outputs come from the environment's own encoder
-    return lm
-
-
-def check_fit(
-    lm: LSTMAttentionLM, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> None:
-    """Raise a QAError if the model has another vocabulary or memory width than the environment."""
-    assert isinstance(observation_space, spaces.Dict) and isinstance(action_space, spaces.Discrete)
-    if lm.config.vocabulary != action_space.n:
-        raise QAError(
-            f"the language model has {lm.config.vocabulary} tokens, the environment {action_space.n}: "
-            "give both the same vocabulary"
-        )
-    if "memory" in observation_space.spaces:
-        width = observation_space["memory"].shape[1]  # type: ignore[index]
-        if width != lm.encoder.width:
-            raise QAError(
-                f"the environment's encoder gives vectors of {width}, the language model reads "
-                f"{lm.encoder.width}: give the environment encoder=lm.encoder"
-            )

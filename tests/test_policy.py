@@ -231,7 +231,7 @@ def test_forbidden_tokens_are_never_chosen(new_task: NewTask, sampling: dict[str
     observation, _ = env.reset(seed=0)
     obs = tensors(observation)
     with torch.no_grad():
-        wanted = policy.lm.log_probabilities(policy._next(obs)).exp()
+        wanted = policy.lm.log_probabilities(policy.reader.prefix(obs)).exp()
         assert wanted[:, list(FORBIDDEN)].sum(1).median() > 0.3
         for deterministic in (False, True):
             tokens, _, _ = policy.forward(obs, deterministic=deterministic)
@@ -400,7 +400,7 @@ def test_a_saved_model_predicts_the_same_when_loaded(new_task: NewTask, setting:
     model.save(tmp_path / "model")
     loaded = PPO.load(tmp_path / "model")
     assert loaded.policy.sampling == model.policy.sampling
-    assert loaded.policy.trains_encoder == model.policy.trains_encoder
+    assert loaded.policy.reader.trains_encoder == model.policy.reader.trains_encoder
     observation, _ = env.reset(seed=3)
     for _ in range(10):
         actions, _ = model.predict(observation, deterministic=True)
