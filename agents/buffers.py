@@ -17,8 +17,11 @@ from policies.reading import AnswerBatch
 from qa_env.errors import QAError
 from qa_env.vocabulary import PAD
 
+BASELINES = ("critic", "group", "leave_one_out", "group_normalised", "greedy")
 REFERENCE_BATCH = 64
 """Answers a pass of the reference policy."""
+LEAST_SPREAD = 1e-4
+"""Added to a group's standard deviation."""
 
 
 class AnswerRolloutBuffer(RolloutBuffer):
@@ -32,11 +35,15 @@ class AnswerRolloutBuffer(RolloutBuffer):
 
     Args:
         kl_coef: Weight of the penalty.
-        baseline: What an answer's return is compared with. ``"critic"``: the value head, by generalised
-            advantage estimation, as in SB3. ``"group"``: the mean reward of the other answers to the same
-            question in the rollout (leave-one-out, Kool et al. 2019; RLOO, Ahmadian et al. 2024), which
+        baseline: What an answer's return is compared with.
+            ``"critic"``: the value head, by generalised advantage estimation, as in SB3.
+            ``"group"``: the mean reward of the other answers to the same question in the rollout, which
             takes the question's difficulty out of the advantage; answers that are alone or unfinished
             keep the critic's.
+            ``"leave_one_out"``: the same without a critic: the advantage of the others is 0.
+            ``"group_normalised"``: as before, less the mean of all answers to the question, divided by their
+            standard deviation.
+            ``"greedy"``: what `compare_with` is given. (`agents.reinforce` names the papers.)
 
     Attributes:
         reference: The frozen policy of the KL penalty, or None for no penalty. Set after construction,
@@ -48,8 +55,8 @@ class AnswerRolloutBuffer(RolloutBuffer):
     """
 
     def __init__(self, *args: Any, kl_coef: float = 0.0, baseline: str = "critic", **kwargs: Any) -> None:
-        if baseline not in ("critic", "group"):
-            raise QAError(f"baseline must be 'critic' or 'group', got '{baseline}'")
+        if baseline not in BASELINES:
+            raise QAError(f"baseline must be one of {', '.join(BASELINES)}; got '{baseline}'")
         self.kl_coef = kl_coef
         self.baseline = baseline
         self.reference: LMActorCriticPolicy | None = None
@@ -103,7 +110,9 @@ class AnswerRolloutBuffer(RolloutBuffer):
             self.rewards -= self.kl_coef * penalty
         super().compute_returns_and_advantage(last_values, dones)
         self._end_answers(dones)
-        if self.baseline == "group":
+        if self.baseline not in ("critic", "group"):
+            self.advantages[:] = 0
+        if self.baseline not in ("critic", "greedy"):
             self._compare_with_group()
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
@@ -184,23 +193,44 @@ class AnswerRolloutBuffer(RolloutBuffer):
         self._finished = (ends % steps != 0) | np.asarray(dones, dtype=bool)[(ends - 1) // steps]
         self._final = self.raw_rewards.swapaxes(0, 1).reshape(-1)[ends - 1] * self._finished
 
+    def sources(self) -> NDArray[np.int64]:
+        """Source ids of the rollout's questions, each once, ``(questions, source)``."""
+        _, first = np.unique(self._question, return_index=True)
+        return self._source[first]
+
+    def compare_with(self, rewards: NDArray[np.float64]) -> None:
+        """Advantages of finished answers: return minus the `rewards (questions,)` of `sources`."""
+        self._compare(rewards[self._question], self._finished, np.ones(len(self._question)))
+
     def _compare_with_group(self) -> None:
-        """Advantages of finished answers: return minus the mean reward of the others to the question."""
-        lanes, steps = self.n_envs, self.buffer_size
+        """Advantages of finished answers: return minus what the answers to the question have earned."""
+
+        def of_question(values: NDArray[Any]) -> NDArray[np.float64]:
+            return np.bincount(self._question, values).astype(np.float64)[self._question]
+
+        final, number = self._final.astype(np.float64), of_question(self._finished)
+        compared = self._finished & (number > 1)
+        mean = of_question(final) / np.maximum(number, 1)
+        if self.baseline == "group_normalised":
+            variance = of_question(self._finished * (final - mean) ** 2) / np.maximum(number, 1)
+            self._compare(mean, compared, np.sqrt(variance) + LEAST_SPREAD)
+        else:
+            others = (of_question(final) - final) / np.maximum(number - 1, 1)
+            self._compare(others, compared, np.ones(len(others)))
+
+    def _compare(
+        self, baseline: NDArray[np.float64], compared: NDArray[np.bool_], scale: NDArray[np.float64]
+    ) -> None:
+        """Advantages ``(return - baseline) / scale`` where an answer is `compared`; each ``(answers,)``."""
         rewards = self.rewards.swapaxes(0, 1).reshape(-1).astype(np.float64)
-        finished, final = self._finished, self._final
         ends = self._first_row + self._counts
-        number = np.bincount(self._question, finished)[self._question] - finished
-        others = np.bincount(self._question, final)[self._question] - final
         owner = np.repeat(np.arange(len(ends)), self._counts)
         # Rewards from a token to its answer's end: a cumulative sum from the back, restarted at each answer.
         behind = np.append(np.cumsum(rewards[::-1])[::-1], 0.0)
         to_go = behind[:-1] - behind[ends[owner]]
-        compared = (finished & (number > 0))[owner]
-        baseline = (others / np.maximum(number, 1))[owner]
         advantages = self.advantages.swapaxes(0, 1).reshape(-1)
-        advantages = np.where(compared, to_go - baseline, advantages)
-        self.advantages = advantages.reshape(lanes, steps).T.astype(np.float32)
+        advantages = np.where(compared[owner], (to_go - baseline[owner]) / scale[owner], advantages)
+        self.advantages = advantages.reshape(self.n_envs, self.buffer_size).T.astype(np.float32)
 
     @torch.no_grad()
     def _log_ratio(self) -> NDArray[np.float32]:

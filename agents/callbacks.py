@@ -34,7 +34,7 @@ class FeedbackLog(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        buffer = self.locals["rollout_buffer"]
+        buffer = self.locals.get("rollout_buffer")
         self.logger.record("rollout/episodes", self.episodes)
         if isinstance(buffer, AnswerRolloutBuffer):
             answers = max(float(buffer.episode_starts.sum()), 1.0)

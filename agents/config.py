@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from stable_baselines3.common.utils import get_device
@@ -37,6 +38,29 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
+class QLearningConfig:
+    """Settings that DQN and QR-DQN have beside those of `RLConfig`."""
+
+    scale: float = 0.1
+    """Reward that a nat of log-probability stands for: ``Q = V + scale * log pi``."""
+    return_steps: int = 32
+    """Rewards summed before a target bootstraps; from ``limits.max_answer`` on Monte-Carlo returns."""
+    buffer_size: int = 200_000
+    """Tokens that the replay buffer keeps."""
+    gradient_steps: int = 8
+    """Between two rollouts."""
+    target_update_interval: int = 10_000
+    """Tokens between two copies of the network to the target network."""
+    exploration_initial: float = 1.0
+    """Share of the lanes that sample from the language model instead of taking the best token."""
+    exploration_final: float = 0.5
+    n_quantiles: int = 8
+    """Of QR-DQN."""
+    demonstrations: bool = True
+    """Begin with the labelled questions' reference answers in the replay buffer; they are rated too."""
+
+
+@dataclass(frozen=True)
 class RLConfig:
     """Settings of reinforcement learning."""
 
@@ -56,14 +80,16 @@ class RLConfig:
     """Tokens a gradient step (whole answers of about this many)."""
     n_epochs: int = 1
     """Passes over a rollout."""
-    learning_rate: float = 1e-4
-    """At the start; it falls linearly to a tenth."""
+    learning_rate: float | None = None
+    """At the start; it falls linearly to a tenth. None: the algorithm's own."""
     gae_lambda: float = 1.0
     clip_range: float = 0.2
     vf_coef: float = 0.5
     ent_coef: float = 0.0
     kl_coef: float = 0.01
     """Charge for each nat a token that the policy moves from the warm start."""
+    trust_region: float = 0.01
+    """TRPO's greatest KL divergence, in nats a token, between two policies in succession."""
     max_kl: float = 1.0
     """Mean nats a token from the warm start at which training backs off."""
     max_drop: float = 0.1
@@ -73,6 +99,7 @@ class RLConfig:
     temperature: float = 0.7
     """Of sampling: below 1 there are fewer slips in wording among the answers that are rated well."""
     top_k: int = 0
+    q: QLearningConfig = field(default_factory=QLearningConfig)
 
 
 @dataclass(frozen=True)
@@ -110,9 +137,13 @@ class TrainConfig:
             value = attrgetter(name)(self)
             if not value >= least:
                 raise QAError(f"{name} must be {least} or more, got {value}")
-        for name in ("warm_start.learning_rate", "rl.learning_rate", "rl.temperature"):
-            if not attrgetter(name)(self) > 0:
-                raise QAError(f"{name} must be greater than 0, got {attrgetter(name)(self)}")
+        for name in ("warm_start.learning_rate", "rl.learning_rate", "rl.temperature", "rl.q.scale"):
+            value = attrgetter(name)(self)
+            if value is not None and not value > 0:
+                raise QAError(f"{name} must be greater than 0, got {value}")
+        for name in ("rl.q.exploration_initial", "rl.q.exploration_final"):
+            if not 0 <= attrgetter(name)(self) <= 1:
+                raise QAError(f"{name} must be from 0 to 1, got {attrgetter(name)(self)}")
         if not self.rl.retry < 1:
             raise QAError(f"rl.retry must be less than 1, got {self.rl.retry}")
         if not 1 <= self.rl.samples_per_question <= self.rl.n_envs:
@@ -142,6 +173,11 @@ LEAST = {
     "rl.n_epochs": 1,
     "rl.eval_every": 1,
     "rl.top_k": 0,
+    "rl.q.return_steps": 1,
+    "rl.q.buffer_size": 1,
+    "rl.q.gradient_steps": 1,
+    "rl.q.target_update_interval": 1,
+    "rl.q.n_quantiles": 2,
 }
 """The smallest value of a setting."""
 
@@ -175,11 +211,12 @@ def from_dict(cls: type[Any], values: Mapping[str, Any], where: str = "") -> Any
 
 def _checked_type(value: Any, kind: Any, name: str) -> Any:
     """`value` if it is of the field's type; an int will do for a float."""
-    choices = getattr(kind, "__args__", None)
-    if choices is not None:  # Literal
-        if value not in choices:
-            raise QAError(f"field '{name}' must be one of {', '.join(choices)}; got {value!r}")
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise QAError(f"field '{name}' must be one of {', '.join(get_args(kind))}; got {value!r}")
         return value
+    if isinstance(kind, UnionType):  # with None
+        return None if value is None else _checked_type(value, get_args(kind)[0], name)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):

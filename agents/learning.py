@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from numpy.typing import NDArray
 from rich.console import Console
-from stable_baselines3 import PPO
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.algorithms import language_model
 from agents.buffers import AnswerRolloutBuffer
 from agents.callbacks import FeedbackLog, Validation
 from agents.config import TrainConfig
+from agents.critic import warm_up_critic, warm_up_q
+from agents.q_learning import AnswerDQN, AnswerQRDQN, demonstrate
 from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
-from agents.warm_start import warm_up_critic
+from agents.trpo import AnswerTRPO
+from qa_env.datasets import QAExample
 
 
 class Learner:
@@ -25,6 +31,7 @@ class Learner:
         run: Holds the checkpoint, and the best weights in ``model.safetensors``.
         model: The algorithm; its policy is the warm start's.
         imitation: Learns well-rated answers again, or None.
+        labelled: The labelled questions, with which Q-learning begins.
         score: Measures the policy on validation questions.
         watch: Takes the time of the stages.
         console: Where progress is told.
@@ -36,19 +43,21 @@ class Learner:
         run: Run,
         model: BaseAlgorithm,
         imitation: SelfImitation | None,
+        labelled: Sequence[QAExample],
         score: Callable[[], dict[str, float]],
         watch: Stopwatch,
         console: Console,
     ) -> None:
         self.config, self.run, self.model, self.imitation = config, run, model, imitation
-        self.watch, self.console = watch, console
+        self.watch, self.console, self.labelled = watch, console, labelled
         self.log = FeedbackLog()
+        self.rated_before = 0  # answers, when the run was interrupted
         self.consolidated = 0  # tokens written when the good answers were last gone over
         self.validation = Validation(
             score,
             config.rl,
-            save_best=lambda: run.save_policy(model.policy, "model.safetensors"),
-            load_best=lambda: run.load_policy(model.policy, "model.safetensors"),
+            save_best=lambda: run.save_weights(language_model(model), "model.safetensors"),
+            load_best=lambda: run.load_language_model(language_model(model), "model.safetensors"),
             save_checkpoint=self.save_checkpoint,
         )
         learning = [] if imitation is None else [imitation]
@@ -58,9 +67,9 @@ class Learner:
         """Learn from where the last checkpoint left off, if there is one; the number of rated answers."""
         if self.run.has("checkpoint/state.json"):
             self._restore()
-        elif isinstance(self.model, PPO):
+        else:
             with self.watch.stage("critic"):
-                warm_up_critic(self.model, self.config.warm_start.critic_rollouts, self.log)
+                self._warm_up()
         for callback in self.callbacks:  # which may be used without a rollout, if RL was over before
             callback.init_callback(self.model)
         left = self.config.rl.timesteps - self.model.num_timesteps
@@ -71,19 +80,41 @@ class Learner:
             with self.watch.stage("imitation"):
                 self._consolidate(self.imitation)
         if not self.run.has("model.safetensors"):  # no token was left for RL
-            self.run.save_policy(self.model.policy, "model.safetensors")
-        return self.log.episodes
+            self.run.save_weights(language_model(self.model), "model.safetensors")
+        return self.rated()
+
+    def rated(self) -> int:
+        """How many answers feedback was asked about, those of the run so far included."""
+        assert self.model.env is not None
+        graded: int = self.model.env.get_attr("task", indices=0)[0].graded
+        return self.rated_before + graded
 
     def save_checkpoint(self) -> None:
         """Write all that is needed to go on."""
         state = {
             "best": float(self.validation.best),
-            "episodes": self.log.episodes,
+            "episodes": self.rated(),
             "kl_coef": kl_coef(self.model),
             "consolidated": self.consolidated,
             "seconds": self.watch.seconds,
         }
-        self.run.save_checkpoint(self.model, state, self.imitation.state() if self.imitation else {})
+        self.run.save_checkpoint(self.model, state, self._experience())
+
+    def _experience(self) -> dict[str, NDArray[Any]]:
+        """The answers that are learned from again."""
+        if isinstance(self.model, AnswerDQN | AnswerQRDQN):
+            return self.model.replay_buffer.state()
+        return self.imitation.state() if self.imitation else {}
+
+    def _warm_up(self) -> None:
+        """Fit the value head, if there is one that is used; Q-learning first hears of the demonstrations."""
+        model, rollouts = self.model, self.config.warm_start.critic_rollouts
+        if isinstance(model, AnswerDQN | AnswerQRDQN):
+            if self.config.rl.q.demonstrations:
+                demonstrate(model, self.labelled)
+            warm_up_q(model, rollouts, self.log)
+        elif isinstance(model, PPO | A2C | AnswerTRPO) and rollouts:
+            warm_up_critic(model, rollouts, self.log)
 
     def _consolidate(self, imitation: SelfImitation) -> None:
         """The last passes, if there is a good answer; they count if validation says so."""
@@ -95,10 +126,13 @@ class Learner:
     def _restore(self) -> None:
         """Put everything where the last checkpoint was."""
         state, arrays = self.run.load_checkpoint(self.model)
-        self.validation.best, self.log.episodes = state["best"], state["episodes"]
+        self.validation.best = state["best"]
+        self.rated_before = self.log.episodes = state["episodes"]
         self.watch.seconds, self.consolidated = state["seconds"], state["consolidated"]
         set_kl_coef(self.model, state["kl_coef"])
-        if self.imitation is not None and arrays:
+        if isinstance(self.model, AnswerDQN | AnswerQRDQN):
+            self.model.replay_buffer.load_state(arrays)
+        elif self.imitation is not None and arrays:
             self.imitation.load_state(arrays)
         told = f"resuming at {self.model.num_timesteps} of {self.config.rl.timesteps} tokens"
         self.console.print(told, markup=False, soft_wrap=True)

@@ -63,7 +63,7 @@ def load_policy(run: Run, name: str = BEST) -> LoadedRun:
     nothing = [QAExample("nothing", "")]  # the spaces depend on the vocabulary and the limits alone
     task = QATask(nothing, vocabulary, None, "f1", **dataclasses.asdict(config.limits))
     policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
-    run.load_policy(policy, name)
+    run.load_language_model(lm, name)
     policy.set_training_mode(False)
     judge = Judge(fluency, SimulatedUsers(config.users, fluency))
     return LoadedRun(config, vocabulary, policy, fluency, judge)

@@ -23,10 +23,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from agents.config import TrainConfig, from_dict, to_dict
+from policies.language_model import LSTMAttentionLM
 from qa_env.errors import QAError
 from qa_env.feedback.fluency import FluencyModel
 from qa_env.vocabulary import Vocabulary
 
+HOLDERS = (("lm",), ("q_net", "lm"), ("quantile_net", "lm"))
+"""Where a policy keeps its language model."""
 PACKAGES = ("gymnasium", "stable-baselines3", "torch", "numpy", "tokenizers", "tensorboard")
 
 
@@ -57,8 +60,8 @@ class Run:
     vocabulary.json           the tokenizer
     fluency.safetensors       the frozen language model that judges wording
     collection.json.gz        passages for questions that come without a context
-    warm_start.safetensors    the policy after the warm start
-    model.safetensors         the policy of the best validation score
+    warm_start.safetensors    the language model after the warm start
+    model.safetensors         the language model of the best validation score
     checkpoint/               where ``--resume`` goes on: policy, optimizer, good answers, counters
     before.json               the report before RL and the seconds of the stages so far
     results.json              the final report
@@ -178,40 +181,70 @@ class Run:
         """The judge of wording."""
         return FluencyModel.load(self.path("fluency.safetensors"), vocabulary)
 
-    def save_policy(self, policy: nn.Module, name: str) -> None:
-        """Write a policy's weights, and in the file's header which vocabulary they belong to."""
+    def save_weights(self, module: nn.Module, name: str) -> None:
+        """Write a module's weights, and in the file's header which vocabulary they belong to."""
         metadata = {"vocabulary": self.read_json("versions.json")["vocabulary"]}
-        self._replace(name, lambda path: save_model(policy, str(path), metadata))
+        self._replace(name, lambda path: save_model(module, str(path), metadata))
 
-    def load_policy(self, policy: nn.Module, name: str) -> None:
-        """Read a policy's weights; a safetensors file holds numbers only.
+    def load_weights(self, module: nn.Module, name: str) -> None:
+        """Read weights that `save_weights` wrote; a safetensors file holds numbers only.
 
         Raises:
-            QAError: If the file is missing or broken, or holds a policy of other sizes or for another
+            QAError: If the file is missing or broken, or holds a module of other sizes or for another
                 vocabulary than the run's.
         """
+        self._names(name)
+        self._load(module, name, strict=True)
+
+    def load_language_model(self, lm: LSTMAttentionLM, name: str) -> None:
+        """Read a language model's weights from its own file or from that of a policy around it.
+
+        Raises:
+            QAError: As `load_weights`.
+        """
+        names = self._names(name)
+        holder: nn.Module = lm
+        for path in HOLDERS:
+            if ".".join((*path, "output.weight")) in names:
+                for part in reversed(path):
+                    holder = nn.ModuleDict({part: holder})
+        self._load(holder, name, strict=False)
+
+    def _names(self, name: str) -> list[str]:
+        """The names of the weights in a file, which must belong to the run's vocabulary."""
         if not self.has(name):
             raise QAError(f"{self.path(name)} is missing: this run has not got that far")
         expected = self.read_json("versions.json").get("vocabulary")
         try:
             with safe_open(str(self.path(name)), framework="pt") as file:
-                found = (file.metadata() or {}).get("vocabulary")
-            if found != expected:
-                raise QAError(
-                    f"{self.path(name)} was trained with another vocabulary ({found}) than the run's "
-                    f"({expected}): put the run's own file back"
-                )
-            load_model(policy, str(self.path(name)))
+                found, names = (file.metadata() or {}).get("vocabulary"), list(file.keys())
+        except SafetensorError as error:
+            raise self._broken(name, error) from None
+        if found != expected:
+            raise QAError(
+                f"{self.path(name)} was trained with another vocabulary ({found}) than the run's "
+                f"({expected}): put the run's own file back"
+            )
+        return names
+
+    def _load(self, module: nn.Module, name: str, strict: bool) -> None:
+        try:
+            missing, _ = load_model(module, str(self.path(name)), strict=strict)
         except (SafetensorError, RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise QAError(f"{self.path(name)} does not fit this model or is broken: {reason:.150}") from None
+            raise self._broken(name, error) from None
+        if missing:
+            raise self._broken(name, f"it lacks {', '.join(missing)}")
+
+    def _broken(self, name: str, error: object) -> QAError:
+        reason = " ".join(str(error).split())
+        return QAError(f"{self.path(name)} does not fit this model or is broken: {reason:.150}")
 
     def save_checkpoint(
         self, model: BaseAlgorithm, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """Write what `load_checkpoint` needs: the state's file last, since it makes the others count."""
         self.path("checkpoint").mkdir(exist_ok=True)
-        self.save_policy(model.policy, "checkpoint/policy.safetensors")
+        self.save_weights(model.policy, "checkpoint/policy.safetensors")
         optimizer = model.policy.optimizer.state_dict()
         self._replace("checkpoint/optimizer.pt", lambda path: torch.save(optimizer, path))
         self._replace("checkpoint/arrays.npz", lambda path: write_arrays(path, arrays))
@@ -224,7 +257,7 @@ class Run:
             QAError: If a file is missing or broken.
         """
         state = self.read_json("checkpoint/state.json")
-        self.load_policy(model.policy, "checkpoint/policy.safetensors")
+        self.load_weights(model.policy, "checkpoint/policy.safetensors")
         path = self.path("checkpoint/optimizer.pt")
         try:
             model.policy.optimizer.load_state_dict(torch.load(path, weights_only=True))

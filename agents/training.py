@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.algorithms import find_algorithm
+from agents.algorithms import find_algorithm, language_model
 from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
 from agents.config import TrainConfig
@@ -77,7 +77,7 @@ class Trainer:
         answers_before = before.pop("answers")
         self._learn(model)
         with self.watch.stage("evaluation"):
-            self.run.load_policy(model.policy, "model.safetensors")
+            self.run.load_language_model(language_model(model), "model.safetensors")
             answers = self._answers(model.policy, self.data.test)
             after = self.judge.report(self.data.test, answers)
         log_report(
@@ -126,13 +126,13 @@ class Trainer:
         )
         policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
         if self.run.has("before.json"):
-            self.run.load_policy(policy, "warm_start.safetensors")
+            self.run.load_language_model(lm, "warm_start.safetensors")
             saved = self.run.read_json("before.json")
             self.watch.seconds = saved.pop("seconds")
             return saved
         with self.watch.stage("warm_start"):
             self._supervise(policy)
-        self.run.save_policy(policy, "warm_start.safetensors")
+        self.run.save_weights(lm, "warm_start.safetensors")
         with self.watch.stage("evaluation"):
             answers = self._answers(policy, self.data.test)
             report: dict[str, Any] = {**self.judge.report(self.data.test, answers), "answers": answers}
@@ -207,6 +207,7 @@ class Trainer:
             self.run,
             model,
             self._imitation(model),
+            self.data.labelled,
             lambda: self._validate(model.policy),
             self.watch,
             self.console,

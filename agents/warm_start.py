@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.augmentation import Augmentation
 from agents.decoding import Limits
@@ -45,11 +43,13 @@ class Supervised:
     """Questions with one reference answer each, as ids.
 
     Attributes:
+        examples: The questions.
         source: ``(examples, max_source)``.
         tokens: The answers with EOS, ``(examples, max_answer)``.
         cut: How many examples did not fit the limits: sources are cut, answers too long are left out.
     """
 
+    examples: tuple[QAExample, ...]
     source: NDArray[np.int64]
     tokens: NDArray[np.int64]
     cut: int
@@ -76,7 +76,7 @@ class Supervised:
         tokens = np.full((len(kept), limits.max_answer), PAD, dtype=np.int64)
         for row, answer in zip(tokens, (row for row, ok in zip(ids, fits, strict=True) if ok), strict=True):
             row[: len(answer)] = answer
-        return cls(source, tokens, cut + fits.count(False))
+        return cls(tuple(kept), source, tokens, cut + fits.count(False))
 
     def batches(self, size: int) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
         """All the examples in order, as minibatches of whole answers and their tokens ``(rows,)``."""
@@ -167,34 +167,3 @@ def warm_start(
             if waited > config.patience:
                 break
     policy.lm.load_state_dict(best)
-
-
-def warm_up_critic(model: PPO, rollouts: int, log: BaseCallback, steps: int = 300) -> None:
-    """Fit the value head to the returns of the warm-started policy, which itself does not change.
-
-    Without it the first advantages come from a random critic and undo part of the warm start.
-
-    Args:
-        model: Stock PPO with an `AnswerRolloutBuffer`.
-        rollouts: How many rollouts to fit on; their answers are rated like any other.
-        log: Hears of every step.
-        steps: Gradient steps.
-    """
-    _, callback = model._setup_learn(model.n_steps * model.n_envs * rollouts, log)
-    policy = model.policy
-    assert model.env is not None and isinstance(policy, LMActorCriticPolicy)
-    parts: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for _ in range(rollouts):
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-        with torch.no_grad():
-            for minibatch in model.rollout_buffer.get():
-                assert isinstance(minibatch.observations, AnswerBatch)
-                parts.append((policy.features(minibatch.observations), minibatch.returns))
-    features, returns = (torch.cat(column) for column in zip(*parts, strict=True))
-    optimizer = torch.optim.Adam(policy.value_net.parameters(), lr=1e-3)
-    for _ in range(steps):
-        rows = torch.randint(len(returns), (512,))
-        loss = torch.nn.functional.mse_loss(policy.value_net(features[rows]).flatten(), returns[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()

@@ -2,6 +2,14 @@
 
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LMConfig, LSTMAttentionLM
+from policies.q_network import LMDQNPolicy, LMQRDQNPolicy
 from policies.reading import AnswerBatch
 
-__all__ = ["AnswerBatch", "LMActorCriticPolicy", "LMConfig", "LSTMAttentionLM"]
+__all__ = [
+    "AnswerBatch",
+    "LMActorCriticPolicy",
+    "LMConfig",
+    "LMDQNPolicy",
+    "LMQRDQNPolicy",
+    "LSTMAttentionLM",
+]

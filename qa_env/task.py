@@ -16,7 +16,7 @@ from qa_env.datasets import FactsConfig, QAExample, load_examples, make_facts
 from qa_env.encoders import ASSETS, Encoder, LSTMEncoder, encode_sources
 from qa_env.errors import QAError
 from qa_env.feedback import as_feedback, load_object, score_checked
-from qa_env.feedback.base import Feedback, FloatArray
+from qa_env.feedback.base import Feedback, FloatArray, Score
 from qa_env.feedback.text import exact_match
 from qa_env.vocabulary import EOS, FORBIDDEN, PAD, Vocabulary
 
@@ -46,6 +46,9 @@ class QATask:
         max_source: Longest ``question SEP context`` in tokens; longer ones are cut at the end.
         max_answer: Longest answer in tokens, EOS included.
 
+    Attributes:
+        graded: How many answers feedback was asked about.
+
     Raises:
         QAError: If the data is empty or malformed, or the parts do not fit each other.
     """
@@ -67,6 +70,8 @@ class QATask:
         self.feedback = as_feedback(feedback)
         self.max_answer = max_answer
         self.sources, self.cut_sources = encode_examples(self.examples, self.vocabulary, max_source)
+        self.graded = 0
+        self._index: dict[bytes, int] = {}
 
     @property
     def observation_space(self) -> spaces.Dict:
@@ -92,9 +97,22 @@ class QATask:
         mask[list(FORBIDDEN)] = False
         return mask
 
+    def indices_of(self, source: IntArray) -> IntArray:
+        """The ids of the examples with these source ids, ``(batch,)`` from ``(batch, max_source)``."""
+        if not self._index:
+            self._index = {row.tobytes(): index for index, row in enumerate(self.sources)}
+        return np.array([self._index[row.tobytes()] for row in source], dtype=np.int64)
+
     def text(self, tokens: IntArray) -> str:
         """The text of an answer's ids, shape ``(time,)``, up to EOS."""
         return self.vocabulary.decode(tokens[(tokens != PAD) & (tokens != EOS)])
+
+    def judge(
+        self, examples: Sequence[QAExample], answers: Sequence[str], rngs: Sequence[np.random.Generator]
+    ) -> Score:
+        """Ask for feedback on answers to any examples, and count them."""
+        self.graded += len(answers)
+        return score_checked(self.feedback, examples, answers, rngs)
 
     def grade(self, indices: IntArray, tokens: IntArray, rngs: Sequence[np.random.Generator]) -> Graded:
         """Ask for feedback on finished answers, all in one batch.
@@ -106,7 +124,7 @@ class QATask:
         """
         examples = [self.examples[i] for i in indices]
         answers = [self.text(row) for row in tokens]
-        score = score_checked(self.feedback, examples, answers, rngs)
+        score = self.judge(examples, answers, rngs)
         exact = [exact_match(a, e.answers) > 0 for a, e in zip(answers, examples, strict=True)]
         questions = [e.question for e in examples]
         return Graded(

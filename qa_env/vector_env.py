@@ -122,6 +122,19 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         """Which tokens each lane may choose, shape ``(num_envs, vocabulary)``."""
         return np.tile(self.task.action_mask(), (self.num_envs, 1))
 
+    def rate(self, source: IntArray, tokens: IntArray) -> NDArray[np.float64]:
+        """Feedback on answers that no lane has written, such as greedy ones.
+
+        Args:
+            source: Source ids of questions of this environment, ``(batch, max_source)``.
+            tokens: The answers' ids, ``(batch, max_answer)``.
+
+        Returns:
+            The rewards, ``(batch,)``.
+        """
+        rngs = self._rngs[0].spawn(len(source))  # which leaves the lane's own stream as it is
+        return self.task.grade(self.task.indices_of(source), tokens, rngs).reward
+
     def render(self) -> tuple[str, ...] | None:
         """The question and answer of each lane as text, if ``render_mode="ansi"``."""
         if self.render_mode is None:

@@ -1,0 +1,134 @@
+"""Q-learning on whole answers: DQN and QR-DQN with double Q, n-step returns, the model's own exploration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sb3_contrib import QRDQN
+from sb3_contrib.common.utils import quantile_huber_loss
+from stable_baselines3 import DQN
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch import Tensor, nn
+
+from agents.decoding import Limits
+from agents.replay import AnswerReplayBuffer
+from agents.warm_start import Supervised
+from policies.q_network import LMDQNPolicy, LMQRDQNPolicy
+from qa_env.datasets import QAExample
+from qa_env.task import QATask
+from qa_env.vocabulary import PAD
+
+
+class _AnswerQLearning(OffPolicyAlgorithm):
+    """What differs from SB3's off-policy algorithms, for DQN and QR-DQN alike.
+
+    - Rows explore by the language model's softmax, each by its own coin (`LMDQNPolicy`).
+    - An update samples whole answers from an `AnswerReplayBuffer` and unrolls each once.
+    - Double Q (van Hasselt et al. 2016): the online network chooses the next token, the target network
+      rates it. Only rows that bootstrap are looked at; with Monte-Carlo returns there is none.
+    """
+
+    policy: Any  # LMDQNPolicy or LMQRDQNPolicy
+    replay_buffer: AnswerReplayBuffer
+    exploration_rate: float
+    max_grad_norm: Any  # a float, or None with QR-DQN
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Choose tokens; unless `deterministic`, a share of the rows explores."""
+        chosen: tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]
+        chosen = self.policy.predict(observation, state, episode_start, deterministic)
+        return chosen
+
+    def train(self, gradient_steps: int, batch_size: int = 768) -> None:
+        """Gradient steps on minibatches of whole answers, each of about `batch_size` tokens."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        losses = []
+        for _ in range(gradient_steps):
+            loss = self.loss(self.replay_buffer.sample(batch_size))
+            losses.append(loss.item())
+            self.policy.optimizer.zero_grad()
+            loss.backward()
+            if self.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.policy.online.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", float(np.mean(losses)))
+
+    def loss(self, samples: ReplayBufferSamples) -> Tensor:
+        """The loss of the Q-values of the tokens written, against their targets."""
+        targets = self.targets(samples)
+        current = self.policy.online.of_actions(samples.observations, samples.actions)
+        if current.shape[1] == 1:  # Huber loss, as in DQN (Mnih et al. 2015)
+            return nn.functional.smooth_l1_loss(current, targets)
+        return quantile_huber_loss(current, targets, sum_over_quantiles=True)
+
+    @torch.no_grad()
+    def targets(self, samples: ReplayBufferSamples) -> Tensor:
+        """Returns, plus what the target network expects behind them: ``(rows, n_quantiles)``."""
+        targets = samples.rewards.repeat(1, self.policy.online.n_quantiles)
+        going_on = samples.dones.squeeze(1) == 0
+        if going_on.any():
+            batch = samples.next_observations
+            batch = batch._replace(answer=batch.answer[going_on], time=batch.time[going_on])  # type: ignore[attr-defined]
+            best = self.policy.online.greedy(batch)
+            discounts = samples.discounts[going_on]  # type: ignore[index]
+            targets[going_on] += discounts * self.policy.target.of_actions(batch, best)
+        return targets
+
+    def _on_step(self) -> None:
+        super()._on_step()  # updates target network and exploration rate
+        self.policy.exploration_rate = self.exploration_rate
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: NDArray[Any],
+        new_obs: Any,
+        reward: NDArray[Any],
+        dones: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        # SB3 copies the next observation, encoder outputs and all; the buffer needs none of it.
+        assert self._last_obs is not None
+        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+        self._last_obs = new_obs
+
+
+class AnswerDQN(_AnswerQLearning, DQN):
+    """DQN (Mnih et al. 2015) on whole answers; takes `LMDQNPolicy` and an `AnswerReplayBuffer`."""
+
+    policy: LMDQNPolicy
+
+
+class AnswerQRDQN(_AnswerQLearning, QRDQN):
+    """QR-DQN (Dabney et al. 2018) on whole answers; takes `LMQRDQNPolicy` and an `AnswerReplayBuffer`."""
+
+    policy: LMQRDQNPolicy
+
+
+def demonstrate(model: AnswerDQN | AnswerQRDQN, labelled: Sequence[QAExample]) -> None:
+    """Put reference answers into the replay buffer, rated like any other answer (Hester et al. 2018)."""
+    assert model.env is not None
+    task: QATask = model.env.get_attr("task", indices=0)[0]
+    data = Supervised.from_examples(labelled, task.vocabulary, Limits(task.sources.shape[1], task.max_answer))
+    rngs = np.random.default_rng(model.seed).spawn(len(data.examples))
+    score = task.judge(data.examples, [example.answers[0] for example in data.examples], rngs)
+    for source, tokens, reward in zip(data.source, data.tokens, score.reward, strict=True):
+        answer = tokens[tokens != PAD]
+        earned = np.zeros(len(answer))
+        earned[-1] = reward
+        model.replay_buffer.add_answer(source, answer, earned)
