@@ -1,6 +1,6 @@
 """Stock PPO on three kinds of vector environment with a `QAEnv` in each lane, two of them in other processes.
 
-``python examples/gymnasium_vectors.py --kinds sync async subproc --timesteps 2048``
+``python examples/gymnasium_vectors.py --kinds sync async subproc --timesteps 4096``
 
 Worker processes are sent the arguments of `QAEnv`, so these must be picklable: a path is, and so is
 "module:attribute"; a function must stand at the top of a module. With `encoder=None` no worker holds a
@@ -74,7 +74,7 @@ def train(env: VecEnv, timesteps: int, seed: int) -> tuple[float, float]:
 def main(
     kinds: tuple[Kind, ...] = ("sync", "async", "subproc"),
     data: Path = ECHO,
-    timesteps: int = 2048,
+    timesteps: int = 4096,
     seed: int = 0,
     num_envs: int = 4,
     max_source: int = 8,
