@@ -1,4 +1,4 @@
-"""`QAVectorEnv` as a Stable-Baselines3 `VecEnv`."""
+"""A Gymnasium `VectorEnv` as a Stable-Baselines3 `VecEnv`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from qa_env.vector_env import QAVectorEnv
+from qa_env.errors import QAError
 
 
 class QAVecEnv(VecEnv):
@@ -19,9 +20,22 @@ class QAVecEnv(VecEnv):
 
     Both reset a lane in the step that ends it, so nothing is added or lost; infos become one dict a
     lane. Wrap it in `VecMonitor(env, info_keywords=("is_success",))` for episode statistics.
+
+    Args:
+        env: A `QAVectorEnv`; or a `SyncVectorEnv` or `AsyncVectorEnv` of `QAEnv`, which know no
+            `action_masks` for all lanes together.
+
+    Raises:
+        QAError: If the environment's autoreset is not SAME_STEP.
     """
 
-    def __init__(self, env: QAVectorEnv) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        mode = env.metadata.get("autoreset_mode")
+        if mode is not AutoresetMode.SAME_STEP:
+            raise QAError(
+                f"Stable-Baselines3 needs autoreset in the same step, this environment has {mode}: "
+                "make it with autoreset_mode=AutoresetMode.SAME_STEP"
+            )
         self.env = env
         self._actions: NDArray[np.int64] = np.zeros(env.num_envs, dtype=np.int64)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -29,7 +43,7 @@ class QAVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Ask new questions; seeds given by `seed` apply here."""
         seeds = None if self._seeds[0] is None else list(self._seeds)
-        observation, _ = self.env.reset(seed=seeds)
+        observation: VecEnvObs = self.env.reset(seed=seeds)[0]  # type: ignore[arg-type]  # a list is fine
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [{} for _ in range(self.num_envs)]
@@ -41,18 +55,20 @@ class QAVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Append the tokens."""
-        observation, rewards, done, _, info = self.env.step(self._actions)
+        observation, rewards, terminated, truncated, info = self.env.step(self._actions)
+        done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         final = info.get("final_info", {})
         for lane in np.flatnonzero(done):
             infos[lane] = {key: final[key][lane] for key in final if not key.startswith("_")}
             infos[lane]["terminal_observation"] = info["final_obs"][lane]
-            infos[lane]["TimeLimit.truncated"] = False
+            infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
         return observation, rewards.astype(np.float32), done, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which tokens each lane may choose, shape ``(num_envs, vocabulary)``."""
-        return self.env.action_masks()
+        masks: NDArray[np.bool_] = self.env.action_masks()  # type: ignore[attr-defined]
+        return masks
 
     def close(self) -> None:
         """Close the environment."""

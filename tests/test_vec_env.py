@@ -7,6 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 from conftest import MAX_ANSWER, SETTINGS
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -16,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from agents.vec_env import QAVecEnv
 from qa_env.datasets import QAExample
 from qa_env.env import QAEnv
+from qa_env.errors import QAError
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import EOS, FORBIDDEN, PAD
 
@@ -148,6 +151,37 @@ def test_stock_ppo_with_its_own_policy_runs_on_it(task: dict[str, Any]) -> None:
 def test_stock_ppo_runs_on_the_id_alone(plain: dict[str, Any]) -> None:
     env = gymnasium.make("qa_env/QA-v0", **plain)
     PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, n_epochs=1, seed=0).learn(8)
+
+
+def test_gymnasium_vectors_of_single_environments_equal_the_batched_one(plain: dict[str, Any]) -> None:
+    same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    single = gymnasium.make_vec("qa_env/QA-v0", 4, "sync", vector_kwargs=same_step, **plain)
+    envs = [QAVecEnv(single), QAVecEnv(QAVectorEnv(4, **plain))]
+    starts = []
+    for env in envs:
+        env.seed(5)
+        starts.append(env.reset())
+    np.testing.assert_equal(*starts)
+    for actions in random_actions(4, 12, len(plain["vocabulary"])):
+        steps = [env.step(actions) for env in envs]
+        np.testing.assert_equal(*steps)
+
+
+def test_another_autoreset_than_in_the_same_step_is_refused(plain: dict[str, Any]) -> None:
+    env = gymnasium.make_vec("qa_env/QA-v0", 2, "sync", **plain)
+    with pytest.raises(QAError, match=r"autoreset_mode=AutoresetMode\.SAME_STEP"):
+        QAVecEnv(env)
+
+
+def test_an_answer_cut_by_a_time_limit_is_told_apart_from_a_finished_one(plain: dict[str, Any]) -> None:
+    same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    cut = SyncVectorEnv([lambda: TimeLimit(QAEnv(**plain), 2)] * 2, **same_step)
+    env = QAVecEnv(cut)
+    env.reset()
+    env.step(np.array([LETTER, LETTER]))
+    _, _, done, infos = env.step(np.array([LETTER, EOS]))
+    assert done.all()
+    assert [info["TimeLimit.truncated"] for info in infos] == [True, False]
 
 
 def test_maskable_ppo_finds_the_masks(plain: dict[str, Any]) -> None:
