@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
 from tyro.conf import Positional, arg
 
 from agents.commands import parse, run_command
+from agents.decoding import DecodingConfig
 from agents.loading import LoadedRun, load_policy
 from agents.runs import Run
 from qa_env.datasets import QAExample
@@ -33,6 +34,10 @@ class AnswerCommand:
     passages: int = 6
     """How many passages to look up; 0: answer without a context. The default model was trained on
     contexts of 2 to 6 statements."""
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    feedback: str | None = None
+    """With --decoding.method best-of-n, who chooses: a built-in reward that needs no reference answer
+    (length, repetition), or module:attr."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,7 +59,8 @@ def main(arguments: Sequence[str]) -> None:
     if cut:
         limit = loaded.config.limits.max_source
         print(f"note: question and context are longer than {limit} tokens; the end was cut", file=sys.stderr)
-    print(f"answer: {loaded.answers([example])[0]}")
+    (answer,) = loaded.answers([example], command.decoding, command.feedback)
+    print(f"answer: {answer}")
 
 
 def passages_of(run: Run, loaded: LoadedRun) -> list[str]:

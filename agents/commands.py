@@ -60,7 +60,7 @@ def _one_line(printed: str, arguments: Sequence[str], kind: type[Any], options: 
     _, _, body = printed.partition("\n")  # the title of the box, which says less than the line below it
     body = re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]+|-{3,}", " ", body)  # colours, and lines in UTF-8 or ASCII
     text = re.split(r" For full helptext| Full helptext| Argument helptext", " ".join(body.split()))[0]
-    text = text.removeprefix(f"Error parsing {kind.__name__}: ")
+    text = re.sub(r"^Error parsing [\w.]+: ", "", text)
     return re.sub(r"^Missing from .*?: ", "missing: ", text.replace(" (required)", "")).strip()
 
 

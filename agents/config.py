@@ -19,6 +19,7 @@ from agents.decoding import Limits
 from agents.self_imitation import ImitationConfig
 from agents.warm_start import WarmStartConfig
 from policies.language_model import LMConfig
+from policies.tokens import Sampling
 from qa_env.datasets import FactsConfig
 from qa_env.errors import QAError
 from qa_env.feedback import SimulatedUsersConfig
@@ -99,7 +100,14 @@ class RLConfig:
     temperature: float = 0.7
     """Of sampling: below 1 there are fewer slips in wording among the answers that are rated well."""
     top_k: int = 0
+    """Sample from the k likeliest tokens only; 0 samples from all."""
+    top_p: float = 1.0
+    """Sample from the fewest likeliest tokens of this probability together only; 1 samples from all."""
     q: QLearningConfig = field(default_factory=QLearningConfig)
+
+    def sampling(self) -> Sampling:
+        """How rollouts draw tokens; raises a QAError if a setting of it is out of its range."""
+        return Sampling(self.temperature, self.top_k, self.top_p)
 
 
 @dataclass(frozen=True)
@@ -137,13 +145,17 @@ class TrainConfig:
             value = attrgetter(name)(self)
             if not value >= least:
                 raise QAError(f"{name} must be {least} or more, got {value}")
-        for name in ("warm_start.learning_rate", "rl.learning_rate", "rl.temperature", "rl.q.scale"):
+        for name in ("warm_start.learning_rate", "rl.learning_rate", "rl.q.scale"):
             value = attrgetter(name)(self)
             if value is not None and not value > 0:
                 raise QAError(f"{name} must be greater than 0, got {value}")
         for name in ("rl.q.exploration_initial", "rl.q.exploration_final"):
             if not 0 <= attrgetter(name)(self) <= 1:
                 raise QAError(f"{name} must be from 0 to 1, got {attrgetter(name)(self)}")
+        try:
+            self.rl.sampling()
+        except QAError as error:
+            raise QAError(f"rl.{error}") from None
         if not self.rl.retry < 1:
             raise QAError(f"rl.retry must be less than 1, got {self.rl.retry}")
         if not 1 <= self.rl.samples_per_question <= self.rl.n_envs:
@@ -172,7 +184,6 @@ LEAST = {
     "rl.batch_size": 2,
     "rl.n_epochs": 1,
     "rl.eval_every": 1,
-    "rl.top_k": 0,
     "rl.q.return_steps": 1,
     "rl.q.buffer_size": 1,
     "rl.q.gradient_steps": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from agents.commands import parse, run_command
 from agents.data import load_dataset
+from agents.decoding import SETTINGS_OF, DecodingConfig
 from agents.evaluation import results_table
 from agents.loading import BEST, LoadedRun, load_policy
 from agents.runs import Run
@@ -34,6 +35,10 @@ class EvaluateCommand:
     """Which weights of the run: model.safetensors, or warm_start.safetensors for before RL."""
     out: str | None = None
     """Also write the numbers to this JSON file."""
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    feedback: str | None = None
+    """With --decoding.method best-of-n, who chooses: a built-in reward (f1, value, ...), "simulated" (the
+    run's users) or module:attr. One that reads reference answers chooses by what the table measures."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -48,11 +53,23 @@ def main(arguments: Sequence[str]) -> None:
     for name, examples in columns(command, loaded).items():
         referenced = with_references(name, examples, console)
         _tell_cut(name, referenced, loaded, console)
-        report = loaded.judge.report(referenced, loaded.answers(referenced))
+        answers = loaded.answers(referenced, command.decoding, command.feedback)
+        report = loaded.judge.report(referenced, answers)
         reports[name] = {**report, "examples": len(referenced)}
-    console.print(results_table(reports, f"{run.folder.name}, {command.checkpoint}"))
+    console.print(results_table(reports, title(command, run)))
     if command.out is not None:
-        write(command.out, {"run": str(run.folder), "checkpoint": command.checkpoint, "reports": reports})
+        how = {"decoding": asdict(command.decoding), "feedback": command.feedback}
+        head = {"run": str(run.folder), "checkpoint": command.checkpoint, **how}
+        write(command.out, {**head, "reports": reports})
+
+
+def title(command: EvaluateCommand, run: Run) -> str:
+    """What was measured: the run, its weights and, if not greedily, how the answers were written."""
+    decoding = command.decoding
+    settings = [f"{name} {getattr(decoding, name)}" for name in SETTINGS_OF[decoding.method]]
+    chooser = [] if command.feedback is None else [f"chosen by {command.feedback}"]
+    how = [] if decoding.method == "greedy" else [" ".join((decoding.method, *chooser)), *settings]
+    return ", ".join([run.folder.name, command.checkpoint, *how])
 
 
 def columns(command: EvaluateCommand, loaded: LoadedRun) -> dict[str, Sequence[QAExample]]:

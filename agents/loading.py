@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.config import TrainConfig
-from agents.decoding import answer_all
+from agents.decoding import GREEDY, DecodingConfig, answer_all
 from agents.evaluation import Judge
 from agents.runs import Run
 from agents.training import make_language_model
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.datasets import QAExample
-from qa_env.feedback import SimulatedUsers
+from qa_env.feedback import FeedbackSource, SimulatedUsers
 from qa_env.feedback.fluency import FluencyModel
 from qa_env.task import QATask
 from qa_env.vocabulary import Vocabulary
@@ -39,9 +39,25 @@ class LoadedRun:
     fluency: FluencyModel
     judge: Judge
 
-    def answers(self, examples: Sequence[QAExample]) -> list[str]:
-        """Greedy answers, one an example."""
-        return answer_all(self.policy, self.vocabulary, examples, self.config.limits)
+    def answers(
+        self,
+        examples: Sequence[QAExample],
+        decoding: DecodingConfig = GREEDY,
+        feedback: FeedbackSource | None = None,
+    ) -> list[str]:
+        """Answers, one an example.
+
+        Args:
+            examples: The questions.
+            decoding: How the answers are written; greedily if left out.
+            feedback: Who chooses among n sampled answers: what `as_feedback` takes, or "simulated" for the
+                run's simulated users.
+
+        Raises:
+            QAError: If the feedback does not go with the decoding, or cannot judge the answers.
+        """
+        chooser = self.judge.users if feedback == "simulated" else feedback
+        return answer_all(self.policy, self.vocabulary, examples, self.config.limits, decoding, chooser)
 
 
 def load_policy(run: Run, name: str = BEST) -> LoadedRun:

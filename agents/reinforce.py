@@ -104,7 +104,7 @@ class REINFORCE(OnPolicyAlgorithm):
         """The rewards of the greedy answers to sources ``(questions, source)``: ``(questions,)``."""
         assert self.env is not None
         longest = self.observation_space["answer"].shape[0]  # type: ignore[index]
-        tokens = greedy(self.policy, source, longest).tokens
+        tokens = greedy(self.policy, source, longest)
         rewards = self.env.get_attr("rate", indices=0)[0](source, tokens)
         self.logger.record("rollout/greedy_reward", float(rewards.mean()))
         return np.asarray(rewards, dtype=np.float64)

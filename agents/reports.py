@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import torch
 from matplotlib.figure import Figure as Plot
 from stable_baselines3.common.logger import Figure, Logger
 
@@ -37,17 +38,18 @@ def log_samples(
 def attention_map(policy: Any, vocabulary: Vocabulary, example: QAExample, limits: Limits) -> Plot:
     """Where each token of the greedy answer looked in the question and its context."""
     source, _ = encode_examples([example], vocabulary, limits.max_source)
-    generated = greedy(policy, source, limits.max_answer)
+    tokens = torch.as_tensor(greedy(policy, source, limits.max_answer), device=policy.device)
+    with torch.no_grad():
+        memory = policy.lm.encode(torch.as_tensor(source, device=policy.device))
+        weights = policy.lm.unroll(tokens, memory).attention[0].cpu().numpy()
     read = [i for i in source[0] if i != PAD]
-    written = [i for i in generated.tokens[0] if i != PAD]
+    written = [i for i in tokens[0].tolist() if i != PAD]
     names = [
         [vocabulary.decode([i]) or ("<eos>" if i == EOS else "|") for i in ids] for ids in (read, written)
     ]
     plot = Plot(figsize=(2 + 0.16 * len(read), 1.5 + 0.2 * len(written)), layout="constrained")
     axes = plot.add_subplot()
-    axes.imshow(
-        generated.attention[0, : len(written), : len(read)], aspect="auto", cmap="Blues", vmin=0, vmax=1
-    )
+    axes.imshow(weights[: len(written), : len(read)], aspect="auto", cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(read)), names[0], rotation=90, fontsize=6, parse_math=False)
     axes.set_yticks(range(len(written)), names[1], fontsize=6, parse_math=False)
     return plot

@@ -181,7 +181,7 @@ class Trainer:
                 f"{config.limits.max_source} source tokens and were cut"
             )
         common = {
-            "policy_kwargs": {"lm": lm, "temperature": config.rl.temperature, "top_k": config.rl.top_k},
+            "policy_kwargs": {"lm": lm, **dataclasses.asdict(config.rl.sampling())},
             "seed": config.seed,
             "device": config.device,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from policies.language_model import LSTMAttentionLM
 from policies.reading import AnswerBatch, Reader, check_fit, check_spaces, new_language_model
-from policies.tokens import Sampling
+from policies.tokens import Sampling, draw
 
 
 class LMActorCriticPolicy(ActorCriticPolicy):
@@ -40,6 +41,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         lm: The language model to wrap; None makes a new one that fits the spaces.
         temperature: Of sampling, in rollouts and updates alike.
         top_k: Sample from the k likeliest tokens; 0 is off.
+        top_p: Sample from the fewest likeliest tokens of this probability together; 1 is off.
         **kwargs: Those of SB3's `ActorCriticPolicy`.
 
     Raises:
@@ -54,11 +56,12 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         lm: LSTMAttentionLM | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
+        top_p: float = 1.0,
         **kwargs: Any,
     ) -> None:
         check_spaces(observation_space, action_space)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self.sampling = Sampling(temperature, top_k)
+        self.sampling = Sampling(temperature, top_k, top_p)
         self.lm = lm if lm is not None else new_language_model(observation_space, action_space)
         check_fit(self.lm, observation_space, action_space)
         self.value_net: nn.Module = nn.Sequential(  # type: ignore[assignment]
@@ -83,7 +86,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         cached = not torch.is_grad_enabled()
         decoded = self.reader.cached(obs) if cached else self.reader.prefix(obs)
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded))
-        tokens = log_probs.argmax(1) if deterministic else torch.multinomial(log_probs.exp(), 1).squeeze(1)
+        tokens = log_probs.argmax(1) if deterministic else draw(log_probs)
         if cached:
             self.reader.cache.append(tokens)
         return (
@@ -112,7 +115,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
     def log_likelihood(self, batch: AnswerBatch, tokens: Tensor) -> Tensor:
         """For teacher forcing: the language model's own log-probabilities ``(rows,)`` of tokens ``(rows,)``.
 
-        Temperature and top-k belong to sampling and are left out.
+        Temperature, top-k and top-p belong to sampling and are left out.
         """
         log_probs = Sampling().log_probs(self.lm.log_probabilities(self.reader.unroll(batch)))
         return log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
@@ -140,5 +143,5 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()
-        parameters.update(lm=self.lm, temperature=self.sampling.temperature, top_k=self.sampling.top_k)
+        parameters.update(lm=self.lm, **asdict(self.sampling))
         return parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from policies.language_model import LSTMAttentionLM
 from policies.reading import AnswerBatch, Reader, check_fit, check_spaces, new_language_model
-from policies.tokens import Sampling
+from policies.tokens import Sampling, draw
 from qa_env.errors import QAError
 
 UNMASKED = Sampling()
@@ -125,7 +126,7 @@ class _LMQPolicy:
         best = UNMASKED.log_probs(log_probabilities).argmax(1)
         if deterministic or self.exploration_rate == 0:
             return best
-        drawn = torch.multinomial(self.sampling.log_probs(log_probabilities).exp(), 1).squeeze(1)
+        drawn = draw(self.sampling.log_probs(log_probabilities))
         return torch.where(torch.rand(len(best), device=best.device) < self.exploration_rate, drawn, best)
 
 
@@ -158,6 +159,7 @@ class LMDQNPolicy(_LMQPolicy, DQNPolicy):
         scale: Reward that a nat of log-probability stands for.
         temperature: Of exploration.
         top_k: Explore among the k likeliest tokens; 0 is off.
+        top_p: Explore in the nucleus of this probability; 1 is off.
         **kwargs: Those of SB3's `DQNPolicy`.
 
     Raises:
@@ -173,11 +175,12 @@ class LMDQNPolicy(_LMQPolicy, DQNPolicy):
         scale: float = 0.1,
         temperature: float = 1.0,
         top_k: int = 0,
+        top_p: float = 1.0,
         **kwargs: Any,
     ) -> None:
         check_spaces(observation_space, action_space)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self.scale, self.sampling = scale, Sampling(temperature, top_k)
+        self.scale, self.sampling = scale, Sampling(temperature, top_k, top_p)
         self.q_net, self.q_net_target = _networks(self, lm, scale, 1)  # type: ignore[assignment]
         self.optimizer = _optimizer(self, lr_schedule)
 
@@ -211,6 +214,7 @@ class LMQRDQNPolicy(_LMQPolicy, QRDQNPolicy):
         scale: Reward that a nat of log-probability stands for.
         temperature: Of exploration.
         top_k: Explore among the k likeliest tokens; 0 is off.
+        top_p: Explore in the nucleus of this probability; 1 is off.
         n_quantiles: Quantiles of the return, 2 or more.
         **kwargs: Those of sb3-contrib's `QRDQNPolicy`.
 
@@ -227,6 +231,7 @@ class LMQRDQNPolicy(_LMQPolicy, QRDQNPolicy):
         scale: float = 0.1,
         temperature: float = 1.0,
         top_k: int = 0,
+        top_p: float = 1.0,
         n_quantiles: int = 8,
         **kwargs: Any,
     ) -> None:
@@ -234,7 +239,7 @@ class LMQRDQNPolicy(_LMQPolicy, QRDQNPolicy):
         if n_quantiles < 2:
             raise QAError(f"n_quantiles must be 2 or more, got {n_quantiles}; 1 is DQN's LMDQNPolicy")
         super().__init__(observation_space, action_space, lr_schedule, n_quantiles, **kwargs)
-        self.scale, self.sampling = scale, Sampling(temperature, top_k)
+        self.scale, self.sampling = scale, Sampling(temperature, top_k, top_p)
         self.quantile_net, self.quantile_net_target = _networks(self, lm, scale, n_quantiles)  # type: ignore[assignment]
         self.optimizer = _optimizer(self, lr_schedule)
 
@@ -263,10 +268,4 @@ def _optimizer(policy: LMDQNPolicy | LMQRDQNPolicy, lr_schedule: Schedule) -> to
 
 
 def _constructor_parameters(policy: LMDQNPolicy | LMQRDQNPolicy) -> dict[str, Any]:
-    sampling = policy.sampling
-    return {
-        "lm": policy.lm,
-        "scale": policy.scale,
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-    }
+    return {"lm": policy.lm, "scale": policy.scale, **asdict(policy.sampling)}

@@ -32,7 +32,8 @@ SAMPLINGS = [
     pytest.param({}, id="plain"),
     pytest.param({"temperature": 0.7}, id="temperature"),
     pytest.param({"top_k": 5}, id="top-k"),
-    pytest.param({"temperature": 1.3, "top_k": 5}, id="both"),
+    pytest.param({"top_p": 0.8}, id="top-p"),
+    pytest.param({"temperature": 1.3, "top_k": 9, "top_p": 0.9}, id="all"),
 ]
 
 

@@ -278,6 +278,41 @@ def test_answers_from_a_given_context_or_none(
     assert capsys.readouterr() == (f"answer: {expected}\n", "")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--decoding.method sample --decoding.top-p 0.9 --decoding.seed 3",
+        "--decoding.method beam --decoding.beams 4",
+        "--decoding.method best-of-n --decoding.n 3 --feedback length",
+        "--decoding.method best-of-n --decoding.n 3 --feedback {module}:fine",
+    ],
+)
+def test_answers_are_decoded_as_asked_for(
+    options: str, finished: Run, feedback_module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = options.format(module=feedback_module).split()
+    printed = []
+    for _ in range(2):
+        assert run(answer.main, finished.folder, "Where?", "--passages", 0, *arguments) == 0
+        printed.append(capsys.readouterr())
+    assert printed[0] == printed[1] and printed[0].out.startswith("answer: ")
+    out = tmp_path / "out.json"
+    assert run(evaluate.main, finished.folder, *arguments, "--out", out) == 0
+    written = json.loads(out.read_text())
+    assert written["decoding"]["method"] in said(capsys)
+    assert written["decoding"]["method"] == arguments[1]
+    assert written["feedback"] == (arguments[-1] if "--feedback" in arguments else None)
+
+
+def test_a_feedback_that_reads_references_chooses_in_evaluation(finished: Run, tmp_path: Path) -> None:
+    f1 = {}
+    for name, number in (("f1", 1), ("f1", 8), ("simulated", 2)):
+        options = ("--decoding.method", "best-of-n", "--decoding.n", number, "--feedback", name)
+        assert run(evaluate.main, finished.folder, *options, "--out", tmp_path / "out.json") == 0
+        f1[number] = json.loads((tmp_path / "out.json").read_text())["reports"]["facts:test"]["f1"]
+    assert f1[8] > f1[1]
+
+
 def test_a_context_too_long_is_told(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(answer.main, finished.folder, "Where?", "--context", "far away " * 100) == 0
     assert "longer than 96 tokens" in capsys.readouterr().err
@@ -484,7 +519,9 @@ def test_files_of_one_name_are_told_apart(finished: Run, own_files: dict[str, Pa
         (["--rl.n-envs", "0"], "n_envs"),
         (["--rl.batch-size", "0"], "batch_size"),
         (["--rl.learning-rate", "-1"], "learning_rate"),
-        (["--rl.temperature", "0"], "temperature"),
+        (["--rl.temperature", "0"], "rl.temperature must be"),
+        (["--rl.top-k", "-1"], "rl.top_k must be"),
+        (["--rl.top-p", "0"], "rl.top_p must be"),
         (["--rl.retry", "1"], "rl.retry must be less than 1"),
         (["--rl.samples-per-question", "0"], "samples_per_question"),
         (["--rl.samples-per-question", "9"], "samples_per_question"),
@@ -524,6 +561,7 @@ def feedback_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         "def nan(examples, answers): return [float('nan') for answer in answers]\n"
         "def words(examples, answers): return ['good' for answer in answers]\n"
         "def fine(examples, answers): return [float(len(answer)) for answer in answers]\n"
+        "def reference(examples, answers): return [len(example.answers[0]) for example in examples]\n"
     )
     (tmp_path / "own_feedback.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
@@ -561,6 +599,32 @@ def test_bad_input_of_answering(finished: Run, tmp_path: Path, refused: Refused)
     assert "'three'" in refused(answer.main, folder, "Where?", "--passages", "three")
     assert "must be 0 or more" in refused(answer.main, folder, "Where?", "--passages", -1)
     assert "shares a word" in refused(answer.main, folder, "Qqqq?")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--decoding.method beem", "invalid choice 'beem'"),
+        ("--decoding.beam 3", "did you mean '--decoding.beams'?"),
+        ("--decoding.beams 3", "error: decoding.beams is for decoding.method beam, not for greedy"),
+        ("--decoding.method beam --decoding.beams 0", "decoding.beams must be 1 or more"),
+        ("--decoding.method beam --decoding.beams 9999", "decoding.beams must be at most"),
+        ("--decoding.method sample --decoding.top-p 2", "decoding.top_p must be greater than 0"),
+        ("--decoding.method best-of-n", "best-of-n needs a feedback"),
+        ("--feedback length", "greedy takes no feedback"),
+        ("--decoding.method best-of-n --feedback f2", "unknown feedback 'f2': did you mean 'f1'?"),
+        ("--decoding.method best-of-n --feedback f1", "'f1' needs a reference answer"),
+        ("--decoding.method best-of-n --feedback simulated", "needs a reference answer"),
+        ("--decoding.method best-of-n --feedback {module}:reference", "fails where there is no reference"),
+    ],
+)
+def test_bad_ways_of_decoding(
+    options: str, reason: str, finished: Run, feedback_module: str, refused: Refused
+) -> None:
+    arguments = options.format(module=feedback_module).split()
+    assert reason in refused(answer.main, finished.folder, "Where?", "--passages", 0, *arguments)
+    if "reference" not in reason:
+        assert reason in refused(evaluate.main, finished.folder, *arguments)
 
 
 def test_no_passages_to_look_up(copied: Run, refused: Refused) -> None:

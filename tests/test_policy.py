@@ -10,6 +10,8 @@ import pytest
 import torch
 from conftest import MAX_ANSWER, MAX_SOURCE, SETTINGS
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -20,7 +22,7 @@ from agents.vec_env import QAVecEnv
 from agents.warm_start import as_batch
 from policies import LMActorCriticPolicy
 from policies.attention import ATTENTIONS
-from policies.tokens import Sampling
+from policies.tokens import Sampling, draw
 from qa_env.encoders import EncoderConfig, LSTMEncoder
 from qa_env.env import QAEnv
 from qa_env.errors import QAError
@@ -34,7 +36,8 @@ SAMPLINGS = [
     pytest.param({}, id="plain"),
     pytest.param({"temperature": 0.7}, id="temperature"),
     pytest.param({"top_k": 5}, id="top-k"),
-    pytest.param({"temperature": 1.5, "top_k": 5}, id="both"),
+    pytest.param({"top_p": 0.8}, id="top-p"),
+    pytest.param({"temperature": 1.5, "top_k": 9, "top_p": 0.9}, id="all"),
 ]
 
 
@@ -47,7 +50,7 @@ def new_policy(env: QAVectorEnv, lm: Any, **sampling: Any) -> LMActorCriticPolic
 def setup(
     new_task: NewTask, setting: str, lanes: int = LANES, **changes: Any
 ) -> tuple[QAVectorEnv, LMActorCriticPolicy]:
-    sampling = {key: changes.pop(key) for key in ("temperature", "top_k") if key in changes}
+    sampling = {key: changes.pop(key) for key in ("temperature", "top_k", "top_p") if key in changes}
     lm, task = new_task(setting, **changes)
     env = QAVectorEnv(lanes, **task)
     return env, new_policy(env, lm, **sampling)
@@ -245,7 +248,7 @@ def test_forbidden_tokens_are_never_chosen(new_task: NewTask, sampling: dict[str
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_log_likelihood_of_teacher_forcing_knows_no_temperature(new_task: NewTask, setting: str) -> None:
-    env, sharp = setup(new_task, setting, temperature=0.5, top_k=3)
+    env, sharp = setup(new_task, setting, temperature=0.5, top_k=3, top_p=0.9)
     plain = new_policy(env, sharp.lm)
     source = env.task.sources[:4]
     answers = np.full((4, 3), PAD)
@@ -274,14 +277,62 @@ def test_temperature_and_top_k_follow_their_formulas() -> None:
     assert ((with_taken.exp() > 0).sum(1) == 3).all() and (with_taken.gather(1, least[:, None]) > -50).all()
 
 
-@pytest.mark.parametrize(("temperature", "top_k"), [(0.0, 0), (-1.0, 0), (float("nan"), 0), (1.0, -1)])
-def test_senseless_sampling_is_refused(temperature: float, top_k: int) -> None:
-    with pytest.raises(QAError):
-        Sampling(temperature, top_k)
+@settings(derandomize=True, deadline=None, database=None)
+@given(
+    st.lists(st.floats(-9, 0), min_size=5, max_size=12),
+    st.floats(0.01, 0.99),
+    st.integers(0, 12),
+    st.floats(0.2, 3),
+)
+def test_top_p_keeps_the_fewest_tokens_that_reach_the_mass(
+    values: list[float], p: float, k: int, temperature: float
+) -> None:
+    likelihoods = torch.tensor([values])
+    before = Sampling(temperature, k).log_probs(likelihoods).exp()[0]
+    after = Sampling(temperature, k, p).log_probs(likelihoods).exp()[0]
+    kept = after > 0
+    mass = float(before[kept].sum())
+    assert mass >= p - 1e-5
+    assert mass - float(before[kept].min()) < p + 1e-5  # without the least of them it is not reached
+    if not kept.all():
+        assert before[~kept].max() <= before[kept].min()
+    torch.testing.assert_close(after[kept], before[kept] / mass, atol=1e-5, rtol=1e-4)
+
+
+def test_a_token_taken_before_stays_beside_the_nucleus() -> None:
+    probabilities = torch.tensor([[0.0, 0.0, 0.5, 0.0, 0.3, 0.15, 0.05]])
+    likelihoods = probabilities.clamp(min=1e-9).log()
+    taken = torch.tensor([6])
+    for sampling in (Sampling(top_p=0.7), Sampling(top_k=2, top_p=0.9)):
+        assert sampling.log_probs(likelihoods).exp()[0].nonzero().flatten().tolist() == [2, 4]
+        probs = sampling.log_probs(likelihoods, taken).exp()[0]
+        torch.testing.assert_close(probs[[2, 4, 6]], torch.tensor([0.5, 0.3, 0.05]) / 0.85)
+
+
+def test_tokens_are_drawn_as_often_as_their_probability_says() -> None:
+    log_probs = Sampling(top_p=0.9).log_probs(torch.randn(1, 9).log_softmax(1)).expand(20_000, -1)
+    drawn = draw(log_probs, torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=9) / len(drawn)
+    torch.testing.assert_close(shares, log_probs[0].exp(), atol=0.02, rtol=0)
+    assert torch.equal(drawn, draw(log_probs, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize(
+    "senseless",
+    [
+        *({"temperature": value} for value in (0.0, -1.0, 1e-9, float("nan"), float("inf"))),
+        {"top_k": -1},
+        *({"top_p": value} for value in (0.0, -0.5, 1.1, float("nan"))),
+    ],
+    ids=str,
+)
+def test_senseless_sampling_is_refused(senseless: dict[str, Any]) -> None:
+    with pytest.raises(QAError, match=f"{next(iter(senseless))} must be .* got"):
+        Sampling(**senseless)
 
 
 def test_entropy_is_that_of_the_distribution(new_task: NewTask) -> None:
-    for sampling in ({}, {"temperature": 0.7, "top_k": 5}):
+    for sampling in ({}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}):
         env, policy = setup(new_task, "trained", **sampling)
         obs = tensors(env.reset(seed=0)[0])
         _, _, entropy = policy.evaluate_actions(obs, policy.forward(obs)[0])
@@ -304,7 +355,7 @@ def test_greedy_decoding_writes_what_predict_writes_in_the_environment(
         for _ in range(60):  # until some answers end early and others do not
             lm.output_bias[EOS] += 0.1
             written = greedy(policy, env.task.sources, MAX_ANSWER)
-            lengths = (written.tokens != PAD).sum(1)
+            lengths = (written != PAD).sum(1)
             if lengths.min() < MAX_ANSWER:
                 break
     assert lengths.min() < lengths.max() == MAX_ANSWER
@@ -316,11 +367,7 @@ def test_greedy_decoding_writes_what_predict_writes_in_the_environment(
         for lane in np.flatnonzero(done):
             if played[lane] is None:
                 played[lane] = info["final_obs"][lane]["answer"]
-    np.testing.assert_array_equal(written.tokens, np.array(played))
-    assert written.attention.shape == (count, MAX_ANSWER, env.task.sources.shape[1])
-    first = written.attention[:, 0]
-    np.testing.assert_allclose(first.sum(1), 1, atol=1e-5)
-    assert not first[env.task.sources == PAD].any()
+    np.testing.assert_array_equal(written, np.array(played))
 
 
 def test_one_observation_can_be_predicted_on(new_task: NewTask) -> None:
@@ -392,7 +439,7 @@ def test_spaces_of_another_environment_are_refused(
 def test_a_saved_model_predicts_the_same_when_loaded(new_task: NewTask, setting: str, tmp_path: Path) -> None:
     lm, task = new_task(setting)
     env = QAVectorEnv(LANES, **task)
-    kwargs = {"lm": lm, "temperature": 0.7, "top_k": 5}
+    kwargs = {"lm": lm, "temperature": 0.7, "top_k": 5, "top_p": 0.9}
     model = PPO(
         LMActorCriticPolicy, QAVecEnv(env), policy_kwargs=kwargs, n_steps=8, batch_size=20, n_epochs=2, seed=0
     )

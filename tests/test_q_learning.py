@@ -98,7 +98,7 @@ def test_the_warm_started_model_is_the_greedy_policy(new_task: NewTask) -> None:
     model = new_model(new_task)
     obs = model.env.reset()
     source, written = obs["source"].copy(), np.full((LANES, MAX_ANSWER), PAD)
-    expected = greedy(model.policy, source, MAX_ANSWER).tokens
+    expected = greedy(model.policy, source, MAX_ANSWER)
     open_ = np.ones(LANES, dtype=bool)
     for time in range(MAX_ANSWER):
         actions, _ = model.predict(obs, deterministic=True)

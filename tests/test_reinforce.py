@@ -76,7 +76,7 @@ def test_the_advantage_of_every_token_is_the_answers_reward_against_the_baseline
         reward, rewards = float(buffer._final[answer]), buffer._final[same]
         expected = 0.0
         if buffer._finished[answer] and baseline == "greedy":
-            tokens = greedy(model.policy, buffer._source[[answer]], buffer._tokens.shape[1]).tokens[0]
+            tokens = greedy(model.policy, buffer._source[[answer]], buffer._tokens.shape[1])[0]
             text = model.env.env.task.text(tokens)
             expected = reward - vowels([], [text])[0]
         elif buffer._finished[answer] and len(rewards) > 1:
