@@ -57,7 +57,7 @@ class TimeToQualityCommand:
     """The accuracy to which the time is taken."""
     patience: float = 10.0
     """TRL may take so many times our time to the target."""
-    measure_every: float = 60.0
+    measure_every: float = 100.0
     """Seconds between two points of the curves that are not ours; ours have one at each validation."""
     seed: int = 0
     """Of the runs and of the data."""

@@ -73,7 +73,7 @@ class SFTSettings:
     """Learn to predict questions and contexts too."""
     evaluate_every: int = 100
     """Steps between two looks at the validation loss."""
-    patience: int = 6
+    patience: int = 10
     """Looks without a better validation loss before it stops."""
 
 
@@ -81,7 +81,7 @@ class SFTSettings:
 class GRPOSettings:
     """Settings of GRPO; what is not named here is TRL's default."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     generations: int = 8
     """Answers to each question, compared with one another."""
     batch_size: int = 64
@@ -103,7 +103,7 @@ class TRLCommand:
     """Wall-clock time of the job; measuring the accuracy is not counted."""
     target: float | None = None
     """Stop as soon as this accuracy is measured."""
-    measure_every: float = 60.0
+    measure_every: float = 100.0
     """Seconds of work between two points of the curve."""
     size: GPT2Size = field(default_factory=GPT2Size)
     sft: SFTSettings = field(default_factory=SFTSettings)
