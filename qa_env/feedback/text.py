@@ -17,6 +17,7 @@ Questions for Machine Comprehension of Text", EMNLP). What is different here, an
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -109,7 +110,7 @@ class _References(NamedTuple):
 
 @lru_cache(maxsize=1 << 14)
 def _read(references: tuple[str, ...]) -> _References:
-    words = tuple(map(tokens, references))
+    words = tuple(tuple(map(sys.intern, tokens(reference))) for reference in references)  # saves memory
     return _References(frozenset(map(normalise, references)), words, frozenset().union(*words))
 
 
@@ -128,17 +129,14 @@ def token_f1(answer: str, references: Iterable[str]) -> float:
     Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
     """
     said, known = tokens(answer), _read(tuple(references))
-    shared = known.all_words.intersection(said)
-    if not shared:
-        return 0.0
-    counts = [(word, said.count(word)) for word in shared]
-    return max(_f1(counts, len(said), reference) for reference in known.words)
-
-
-def _f1(counts: Sequence[tuple[str, int]], length: int, reference: Sequence[str]) -> float:
-    """F1 of an answer of `length` words; `counts` are those of its words that references have too."""
-    overlap = sum(min(count, reference.count(word)) for word, count in counts)
-    return 2.0 * overlap / (length + len(reference))
+    counts = [(word, said.count(word)) for word in known.all_words.intersection(said)]
+    best = 0.0
+    for reference in known.words if counts else ():
+        overlap = 0
+        for word, count in counts:
+            overlap += min(count, reference.count(word))
+        best = max(best, 2.0 * overlap / (len(said) + len(reference)))
+    return best
 
 
 def contains_value(answer: str, value: str) -> bool:
