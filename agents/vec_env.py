@@ -58,11 +58,13 @@ class QAVecEnv(VecEnv):
         observation, rewards, terminated, truncated, info = self.env.step(self._actions)
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        final = info.get("final_info", {})
-        for lane in np.flatnonzero(done):
-            infos[lane] = {key: final[key][lane] for key in final if not key.startswith("_")}
-            infos[lane]["terminal_observation"] = info["final_obs"][lane]
-            infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
+        if info:
+            told = info["final_info"].items()
+            final = {key: values[done].tolist() for key, values in told if not key.startswith("_")}
+            for lane, *row in zip(np.flatnonzero(done), *final.values(), strict=True):
+                infos[lane] = dict(zip(final, row, strict=True))
+                infos[lane]["terminal_observation"] = info["final_obs"][lane]
+                infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
         return observation, rewards.astype(np.float32), done, infos
 
     def action_masks(self) -> NDArray[np.bool_]:

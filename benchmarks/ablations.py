@@ -117,6 +117,10 @@ class AblationsCommand:
     """Which ones to run."""
     timesteps: int | None = None
     """Tokens to write during RL; the default job's number if left out."""
+    n_envs: int | None = None
+    """Questions answered side by side; as in the default job if left out."""
+    n_steps: int | None = None
+    """Tokens a lane writes between two updates; as in the default job if left out."""
     out: str = str(RESULTS / "ablations.csv")
     """The CSV file."""
     log_dir: str = "runs"
@@ -134,7 +138,13 @@ def main(arguments: Sequence[str]) -> None:
         for name in command.only:
             title, change, trainer = ABLATIONS[name]
             print(f"--- {title}, seed {seed}")
-            results = train(change(job(seed, command.log_dir, timesteps=command.timesteps)), trainer)
+            config = job(seed, command.log_dir, timesteps=command.timesteps)
+            rl = dataclasses.replace(
+                config.rl,
+                n_envs=command.n_envs or config.rl.n_envs,
+                n_steps=command.n_steps or config.rl.n_steps,
+            )
+            results = train(change(dataclasses.replace(config, rl=rl)), trainer)
             rows += figures(name, seed, results)
             write_csv(command.out, FIELDS, rows)
     print(markdown(rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qa_env.vocabulary import EOS, FORBIDDEN, PAD
+from qa_env.vocabulary import EOS, PAD, SPECIAL_TOKENS
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -29,7 +29,7 @@ class Answers:
 
     def append(self, actions: IntArray) -> BoolArray:
         """Write one token to each answer and return which ones are now finished, shape ``(lanes,)``."""
-        actions = np.where(np.isin(actions, FORBIDDEN), EOS, actions)
+        actions = np.where(actions < len(SPECIAL_TOKENS), EOS, actions)
         self.tokens[self._lanes, self.lengths] = actions
         self.lengths += 1
         finished: BoolArray = (actions == EOS) | (self.lengths == self.tokens.shape[1])

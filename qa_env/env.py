@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qa_env.answers import Answers
 from qa_env.task import QATask
-from qa_env.vector_env import check_indices, check_render_mode, end_info, render_text
+from qa_env.vector_env import check_indices, check_render_mode, render_text
 
 
 class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
@@ -45,8 +45,8 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
     length is part of the task, and nothing is to be bootstrapped behind it.
 
     ## Information
-    At the end: `question` and `answer` as text, `is_success` (exact match with a reference), and
-    `feedback/<component>` for every part of the reward.
+    At the end: `index` (which example was answered, an int), `question` and `answer` as text,
+    `is_success` (exact match with a reference), and `feedback/<component>` for every part of the reward.
 
     ## Arguments
     `render_mode` is None or `"ansi"`; the others are those of `QATask`: data, vocabulary, encoder,
@@ -90,7 +90,8 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         if not finished:
             return self._observe(), 0.0, False, False, {}
         graded = self.task.grade(np.array([self.index]), self.answers.tokens, [self.np_random])
-        return self._observe(), float(graded.reward[0]), True, False, end_info(graded, 0)
+        info = {key: values.tolist()[0] for key, values in graded.info.items()}
+        return self._observe(), float(graded.reward[0]), True, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which tokens may be chosen, shape ``(V,)``."""

@@ -23,13 +23,15 @@ from qa_env.vocabulary import EOS, FORBIDDEN, PAD, Vocabulary
 
 @dataclass(frozen=True)
 class Graded:
-    """Finished answers with their feedback; every array has shape ``(batch,)``."""
+    """Feedback on finished answers.
+
+    Attributes:
+        reward: One number an answer, shape ``(batch,)``.
+        info: What is told of each answer, by name, each of shape ``(batch,)``; see `QAEnv`.
+    """
 
     reward: FloatArray
-    components: dict[str, FloatArray]
-    questions: list[str]
-    answers: list[str]
-    exact: NDArray[np.bool_]
+    info: dict[str, NDArray[Any]]
 
 
 class QATask:
@@ -103,9 +105,11 @@ class QATask:
             self._index = {row.tobytes(): index for index, row in enumerate(self.sources)}
         return np.array([self._index[row.tobytes()] for row in source], dtype=np.int64)
 
-    def text(self, tokens: IntArray) -> str:
-        """The text of an answer's ids, shape ``(time,)``, up to EOS."""
-        return self.vocabulary.decode(tokens[(tokens != PAD) & (tokens != EOS)])
+    def texts(self, tokens: IntArray) -> list[str]:
+        """The texts of answers' ids, shape ``(batch, time)``, without EOS and PAD, which stand behind."""
+        lengths = ((tokens != PAD) & (tokens != EOS)).sum(1)
+        rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
+        return [self.vocabulary.decode(row[:length]) for row, length in rows]
 
     def judge(
         self, examples: Sequence[QAExample], answers: Sequence[str], rngs: Sequence[np.random.Generator]
@@ -122,14 +126,18 @@ class QATask:
             tokens: Their answers' ids, shape ``(batch, max_answer)``.
             rngs: The lanes' random generators, length ``batch``.
         """
-        examples = [self.examples[i] for i in indices]
-        answers = [self.text(row) for row in tokens]
+        examples = [self.examples[i] for i in indices.tolist()]
+        answers = self.texts(tokens)
         score = self.judge(examples, answers, rngs)
         exact = [exact_match(a, e.answers) > 0 for a, e in zip(answers, examples, strict=True)]
-        questions = [e.question for e in examples]
-        return Graded(
-            score.reward, dict(score.components), questions, answers, np.array(exact, dtype=np.bool_)
-        )
+        info = {
+            "index": indices,
+            "question": np.array([e.question for e in examples], dtype=object),
+            "answer": np.array(answers, dtype=object),
+            "is_success": np.array(exact),
+        }
+        parts = {f"feedback/{name}": values for name, values in score.components.items()}
+        return Graded(score.reward, info | parts)
 
 
 def encode_examples(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qa_env.answers import Answers, BoolArray, IntArray
 from qa_env.errors import QAError
-from qa_env.task import Graded, QATask
+from qa_env.task import QATask
 
 Observation = dict[str, NDArray[Any]]
 
@@ -108,13 +108,12 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         info: dict[str, Any] = {}
         if done.any():
             lanes = np.flatnonzero(done)
-            graded = self.task.grade(
-                self.indices[lanes], self.answers.tokens[lanes], [self._rngs[i] for i in lanes]
-            )
+            rngs = [self._rngs[lane] for lane in lanes.tolist()]
+            graded = self.task.grade(self.indices[lanes], self.answers.tokens[lanes], rngs)
             rewards[lanes] = graded.reward
             np.maximum.at(self._best, self.indices[lanes], graded.reward)
             self._rewards, self._graded = self._rewards + graded.reward.sum(), self._graded + len(lanes)
-            info = self._final(lanes, done, graded)
+            info = self._final(lanes, done, graded.info)
             self._ask(done, None)
         return self._observe(), rewards, done, np.zeros(self.num_envs, dtype=np.bool_), info
 
@@ -147,7 +146,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     def _ask(self, lanes: BoolArray, index: Any) -> None:
         """Draw new examples in `lanes`, encode them once, and empty their answers."""
         if index is None:
-            self.indices[lanes] = [self._draw(int(lane)) for lane in np.flatnonzero(lanes)]
+            self.indices[lanes] = [self._draw(lane) for lane in np.flatnonzero(lanes).tolist()]
         else:
             self.indices[lanes] = check_indices(index, int(lanes.sum()), len(self.task.examples))
         self.answers.reset(lanes)
@@ -179,23 +178,25 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         return int(rng.integers(len(self.task.examples)))
 
     def _observe(self) -> Observation:
-        observation: Observation = {
-            "answer": self.answers.tokens.copy(),
-            "source": self.task.sources[self.indices],
-        }
-        if self._memory is not None:
-            observation["memory"] = self._memory
-        return {key: observation[key] for key in self.single_observation_space.keys()}
+        source = self.task.sources[self.indices]
+        return self._arrange({"answer": self.answers.tokens.copy(), "source": source, "memory": self._memory})
 
-    def _final(self, lanes: IntArray, done: BoolArray, graded: Graded) -> dict[str, Any]:
-        """The infos of the finished lanes, in Gymnasium's dict-of-arrays form."""
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        observation = self._observe()
-        for lane in lanes:
-            final_obs[lane] = {key: value[lane].copy() for key, value in observation.items()}
+    def _arrange(self, parts: dict[str, Any]) -> Observation:
+        return {key: parts[key] for key in self.single_observation_space.keys()}
+
+    def _final(self, lanes: IntArray, done: BoolArray, told: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        """The ends of the finished lanes, in Gymnasium's dict-of-arrays form."""
+        memory = None if self._memory is None else self._memory[lanes]
+        source = self.task.sources[self.indices[lanes]]
+        last = self._arrange({"answer": self.answers.tokens[lanes], "source": source, "memory": memory})
+        final_obs = np.empty(self.num_envs, dtype=object)
+        final_obs[lanes] = [dict(zip(last, row, strict=True)) for row in zip(*last.values(), strict=True)]
         final_info: dict[str, Any] = {}
-        for row, lane in enumerate(lanes):
-            final_info = self._add_info(final_info, end_info(graded, row), int(lane))
+        for key, values in told.items():
+            blank = None if values.dtype == object else 0
+            final_info[key] = np.full(self.num_envs, blank, dtype=values.dtype)
+            final_info[key][lanes] = values
+            final_info[f"_{key}"] = done.copy()
         return {
             "final_obs": final_obs,
             "_final_obs": done.copy(),
@@ -204,22 +205,10 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         }
 
 
-def end_info(graded: Graded, row: int) -> dict[str, Any]:
-    """The info of one finished answer: texts, ``is_success`` (exact match), feedback by component."""
-    info: dict[str, Any] = {
-        "question": graded.questions[row],
-        "answer": graded.answers[row],
-        "is_success": bool(graded.exact[row]),
-    }
-    for name, values in graded.components.items():
-        info[f"feedback/{name}"] = float(values[row])
-    return info
-
-
 def render_text(task: QATask, index: int, tokens: IntArray) -> str:
     """Question, context and the answer so far, as lines of text."""
     example = task.examples[index]
-    lines = [f"Q: {example.question}", f"A: {task.text(tokens)}"]
+    lines = [f"Q: {example.question}", f"A: {task.texts(tokens[None])[0]}"]
     return "\n".join(lines if example.context is None else [f"C: {example.context}", *lines])
 
 

@@ -151,7 +151,7 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; special tokens and a blank in front are left out."""
-        return str(self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 def _kind(token: str) -> Kind:

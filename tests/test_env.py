@@ -233,8 +233,9 @@ def test_the_end_is_paid_by_the_feedback_and_told_in_the_info(plain: dict[str, A
             assert env.step(np.int64(token))[1] == 0.0
         reward, _, _, info = env.step(np.int64(EOS))[1:]
         assert reward == 0.5 and type(reward) is float
-        assert info == {"question": "gold", "answer": answer, "is_success": right, "feedback/half": 0.5}
-        assert type(info["is_success"]) is bool
+        told = {"question": "gold", "answer": answer, "is_success": right, "feedback/half": 0.5}
+        assert info == {"index": gold} | told
+        assert type(info["is_success"]) is bool and type(info["index"]) is int
     assert seen == [("word-gold", "gold"), ("word-gold", "old")]
 
 

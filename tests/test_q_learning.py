@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -205,7 +205,7 @@ def test_demonstrations_are_rated_and_learned_from(
     assert task.graded == model.replay_buffer.answers > 0
     for answer in range(model.replay_buffer.answers):
         rows = samples.observations.answer == answer
-        text = task.text(samples.observations.tokens[answer].numpy())
+        text = task.texts(samples.observations.tokens[[answer]].numpy())[0]
         assert text in {e.answers[0] for e in words}
         assert samples.rewards[rows].unique().tolist() == pytest.approx(vowels([], [text]), abs=1e-6)
 
@@ -224,26 +224,33 @@ def test_saved_weights_give_the_same_values(new_task: NewTask, tmp_path: Any) ->
         torch.testing.assert_close(other.policy.online(samples.observations), expected)
 
 
-def sampled_tokens(vocabulary: int, rows: int, steps: int) -> Iterator[np.ndarray]:
-    """Tokens that each policy draws where the forbidden ones are the likeliest; `steps` times `rows` each."""
+@pytest.mark.parametrize("kind", [LMActorCriticPolicy, LMDQNPolicy, LMQRDQNPolicy])
+def test_masks_hold_over_many_steps_of_a_large_vocabulary(kind: type[Any]) -> None:
+    """Forbidden tokens are made the likeliest, and are not drawn once in 100,000 tokens of 30,000."""
+    vocabulary, rows, draws = 30_000, 100, 1000
     space = spaces.Dict(
         {
             "source": spaces.Box(0, vocabulary - 1, (4,), np.int64),
             "answer": spaces.Box(0, vocabulary - 1, (3,), np.int64),
         }
     )
-    lm = LSTMAttentionLM(LMConfig(vocabulary, embedding=8, encoder_hidden=4, hidden=8, copy=False))
+    torch.manual_seed(0)
+    lm = LSTMAttentionLM(LMConfig(vocabulary, embedding=8, encoder_hidden=4, hidden=8))
     with torch.no_grad():
         lm.output_bias[list((PAD, BOS, SEP))] = 20.0
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    for kind in (LMActorCriticPolicy, LMDQNPolicy, LMQRDQNPolicy):
-        policy = kind(space, spaces.Discrete(vocabulary), lambda _: 1e-3, lm=lm)
-        if kind is not LMActorCriticPolicy:
-            policy.exploration_rate = 0.5
-        for _ in range(steps):
-            source = rng.integers(5, vocabulary, (rows, 4))
-            yield policy.predict({"source": source, "answer": np.zeros((rows, 3), dtype=np.int64)})[0]
+    policy = kind(space, spaces.Discrete(vocabulary), lambda _: 1e-3, lm=lm)
+    policy.exploration_rate = 1.0
+    source = np.random.default_rng(0).integers(5, vocabulary, (rows, 4))
+    obs = {"source": source, "answer": np.zeros((rows, 3), dtype=np.int64)}
+    assert not np.isin(policy.predict(obs)[0], FORBIDDEN).any()
+    assert not np.isin(policy.predict(obs, deterministic=True)[0], FORBIDDEN).any()
+    with torch.no_grad():
+        read = policy.reader if kind is LMActorCriticPolicy else policy.online.reader
+        decoded = read.prefix({key: torch.as_tensor(value) for key, value in obs.items()})
+        probabilities = policy.sampling.log_probs(policy.lm.log_probabilities(decoded)).exp()
+    drawn = torch.multinomial(probabilities, draws, replacement=True)
+    assert drawn.numel() == 100_000 and not np.isin(drawn.numpy(), FORBIDDEN).any()
+    assert (probabilities[:, list(FORBIDDEN)] == 0).all()
 
 
 def test_q_values_of_forbidden_tokens_are_the_least(new_task: NewTask) -> None:

@@ -17,10 +17,11 @@ Questions for Machine Comprehension of Text", EMNLP). What is different here, an
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from qa_env.datasets.example import QAExample
 
@@ -28,16 +29,16 @@ ARTICLES = frozenset({"a", "an", "the"})
 
 # Apostrophes and the letters used as such (the ʻokina of "Nukuʻalofa"). They go before NFKC, which
 # would turn the acute accent sign into a blank and a combining mark.
-_APOSTROPHES = dict.fromkeys(map(ord, "'’‘ʼʻ′´`"), "")
-_MINUS = dict.fromkeys(map(ord, "‐‑−"), "-")
+_APOSTROPHES: dict[int, int | None] = dict.fromkeys(map(ord, "'’‘ʼʻ′´`"))
+_MINUS: dict[int, int | None] = dict.fromkeys(map(ord, "‐‑−"), ord("-"))
 _VALUE_SIGNS = frozenset(".,+-")
 _ABBREVIATION = re.compile(r"(?<![\w.])(?:[^\W\d]\.)+(?:[^\W\d](?!\w))?")
 _LOOSE_SIGN = re.compile(
-    r"(?P<keep>(?<=\d)[.,](?=\d)"  # inside a number
-    r"|(?<![\w.])\.(?=\w)"  # leading dot: an internet domain or ".5"
-    r"|(?<!\d)\+(?=\d)"  # a dialling code, an offset
-    r"|(?<![\w-])-(?=\.?\d))"  # a negative number
-    r"|[.,+-]"
+    r"[.,+-](?!"
+    r"(?<=\d[.,])\d"  # inside a number
+    r"|(?<=\.)(?<![\w.]\.)\w"  # leading dot: an internet domain or ".5"
+    r"|(?<=\+)(?<!\d\+)\d"  # a dialling code, an offset
+    r"|(?<=-)(?<![\w-]-)\.?\d)"  # a negative number
 )
 _CJK = re.compile(
     "([\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f])"
@@ -54,28 +55,27 @@ class _Visible(dict[int, int | None]):
         return self[code]
 
 
-class _Plain(dict[int, int]):
+class _Plain(dict[int, int | None]):
     """For `str.translate`: a blank for punctuation, symbols and control characters."""
 
-    def __missing__(self, code: int) -> int:
+    def __missing__(self, code: int) -> int | None:
         char = chr(code)
         plain = char in _VALUE_SIGNS or unicodedata.category(char)[0] not in "PSZC"
         self[code] = code if plain else ord(" ")
         return self[code]
 
 
-_VISIBLE, _PLAIN = _Visible(), _Plain()
+_VISIBLE, _PLAIN = _Visible(_APOSTROPHES), _Plain(_APOSTROPHES | _MINUS)
 
 
 @lru_cache(maxsize=1 << 14)
 def _split(text: str) -> tuple[str, ...]:
     """Return the case-folded words of `text`, articles included, CJK still in one piece."""
-    text = text.translate(_APOSTROPHES).translate(_VISIBLE)
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).translate(_MINUS)
-    text = text.translate(_PLAIN)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_VISIBLE))
+    text = unicodedata.normalize("NFKC", text.casefold()).translate(_PLAIN)
     text = _ABBREVIATION.sub(lambda match: f" {match[0].replace('.', '')} ", text)
-    return tuple(_LOOSE_SIGN.sub(lambda match: match["keep"] or " ", text).split())
+    return tuple(_LOOSE_SIGN.sub(" ", text).split())
 
 
 @lru_cache(maxsize=1 << 14)
@@ -100,13 +100,27 @@ def words(text: str) -> list[str]:
     return _CJK.sub(r" \1 ", " ".join(_split(text))).split()
 
 
+class _References(NamedTuple):
+    """Reference answers as the metrics compare them."""
+
+    normal: frozenset[str]
+    words: tuple[tuple[str, ...], ...]
+    all_words: frozenset[str]
+
+
+@lru_cache(maxsize=1 << 14)
+def _read(references: tuple[str, ...]) -> _References:
+    words = tuple(tuple(map(sys.intern, tokens(reference))) for reference in references)  # saves memory
+    return _References(frozenset(map(normalise, references)), words, frozenset().union(*words))
+
+
 def exact_match(answer: str, references: Iterable[str]) -> float:
     """Return 1.0 if the normalised answer equals any normalised reference, else 0.0.
 
     Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
     """
     normal = normalise(answer)
-    return float(bool(normal) and any(normal == normalise(reference) for reference in references))
+    return float(bool(normal) and normal in _read(tuple(references)).normal)
 
 
 def token_f1(answer: str, references: Iterable[str]) -> float:
@@ -114,12 +128,15 @@ def token_f1(answer: str, references: Iterable[str]) -> float:
 
     Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
     """
-    return max((_f1(tokens(answer), tokens(reference)) for reference in references), default=0.0)
-
-
-def _f1(answer: Sequence[str], reference: Sequence[str]) -> float:
-    overlap = (Counter(answer) & Counter(reference)).total()
-    return 2.0 * overlap / (len(answer) + len(reference)) if overlap else 0.0
+    said, known = tokens(answer), _read(tuple(references))
+    counts = [(word, said.count(word)) for word in known.all_words.intersection(said)]
+    best = 0.0
+    for reference in known.words if counts else ():
+        overlap = 0
+        for word, count in counts:
+            overlap += min(count, reference.count(word))
+        best = max(best, 2.0 * overlap / (len(said) + len(reference)))
+    return best
 
 
 def contains_value(answer: str, value: str) -> bool:
