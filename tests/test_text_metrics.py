@@ -215,3 +215,7 @@ def test_without_a_marked_value_any_reference_will_do() -> None:
     example = QAExample("x", "Who?", answers=("Ada Lovelace", "Lovelace"))
     assert value_accuracy(example, "It was Lovelace") == 1.0
     assert value_accuracy(example, "It was Ada") == 0.0
+
+
+def test_bytes_that_spell_no_character_part_words() -> None:
+    assert normalise("Rome\ufffdOslo \ufffd 1\ufffd2") == "rome oslo 1 2"

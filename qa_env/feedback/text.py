@@ -31,6 +31,7 @@ ARTICLES = frozenset({"a", "an", "the"})
 # would turn the acute accent sign into a blank and a combining mark.
 _APOSTROPHES: dict[int, int | None] = dict.fromkeys(map(ord, "'’‘ʼʻ′´`"))
 _MINUS: dict[int, int | None] = dict.fromkeys(map(ord, "‐‑−"), ord("-"))
+_NO_CHARACTER = "\ufffd"  # for bytes that spell nothing: an untrained policy's answers are full of it
 _VALUE_SIGNS = frozenset(".,+-")
 _ABBREVIATION = re.compile(r"(?<![\w.])(?:[^\W\d]\.)+(?:[^\W\d](?!\w))?")
 _LOOSE_SIGN = re.compile(
@@ -71,10 +72,12 @@ _VISIBLE, _PLAIN = _Visible(_APOSTROPHES), _Plain(_APOSTROPHES | _MINUS)
 @lru_cache(maxsize=1 << 14)
 def _split(text: str) -> tuple[str, ...]:
     """Return the case-folded words of `text`, articles included, CJK still in one piece."""
+    text = text.replace(_NO_CHARACTER, " ")
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_VISIBLE))
     text = unicodedata.normalize("NFKC", text.casefold()).translate(_PLAIN)
-    text = _ABBREVIATION.sub(lambda match: f" {match[0].replace('.', '')} ", text)
+    if "." in text:
+        text = _ABBREVIATION.sub(lambda match: f" {match[0].replace('.', '')} ", text)
     return tuple(_LOOSE_SIGN.sub(" ", text).split())
 
 
