@@ -151,7 +151,7 @@ def test_the_ratio_is_one_with_several_samples_of_a_question(new_task: NewTask, 
 
 
 def test_an_unknown_baseline_is_refused(new_task: NewTask) -> None:
-    with pytest.raises(QAError, match="baseline must be one of critic, .*; got 'mean'"):
+    with pytest.raises(QAError, match=r"baseline must be one of critic, .*; got 'mean'"):
         new_model(new_task, "tokens", baseline="mean")
 
 
