@@ -44,6 +44,22 @@ class FeedbackLog(BaseCallback):
             self.logger.record("train/kl_coef", buffer.kl_coef)
 
 
+class RatingBudget(BaseCallback):
+    """Stops training when the budget of rated answers is spent.
+
+    Args:
+        rated: How many answers have been rated so far.
+        budget: How many may be; 0 is no limit.
+    """
+
+    def __init__(self, rated: Callable[[], int], budget: int) -> None:
+        super().__init__()
+        self.rated, self.budget = rated, budget
+
+    def _on_step(self) -> bool:
+        return not self.budget or self.rated() < self.budget
+
+
 class Validation(BaseCallback):
     """Every few rollouts: the greedy answers' score on validation questions; keeps the best weights.
 

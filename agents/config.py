@@ -69,6 +69,8 @@ class RLConfig:
     """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
     timesteps: int = 170_000
     """Tokens to write during training."""
+    max_rated: int = 0
+    """Stop when so many answers have been rated, if that is earlier; 0: no such limit."""
     n_envs: int = 96
     """Questions answered side by side."""
     samples_per_question: int = 2
@@ -178,6 +180,7 @@ LEAST = {
     "warm_start.batch_size": 1,
     "warm_start.critic_rollouts": 0,
     "rl.timesteps": 0,
+    "rl.max_rated": 0,
     "rl.retry": 0,
     "rl.n_envs": 1,
     "rl.n_steps": 2,

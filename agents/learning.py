@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.algorithms import language_model
 from agents.buffers import AnswerRolloutBuffer
-from agents.callbacks import FeedbackLog, Validation
+from agents.callbacks import FeedbackLog, RatingBudget, Validation
 from agents.config import TrainConfig
 from agents.critic import warm_up_critic, warm_up_q
 from agents.q_learning import AnswerDQN, AnswerQRDQN, demonstrate
@@ -61,7 +61,8 @@ class Learner:
             save_checkpoint=self.save_checkpoint,
         )
         learning = [] if imitation is None else [imitation]
-        self.callbacks: list[BaseCallback] = [self.log, *learning, self.validation]
+        budget = RatingBudget(self.rated, config.rl.max_rated)
+        self.callbacks: list[BaseCallback] = [self.log, *learning, self.validation, budget]
 
     def learn(self) -> int:
         """Learn from where the last checkpoint left off, if there is one; the number of rated answers."""

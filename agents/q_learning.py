@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from agents.decoding import Limits
 from agents.replay import AnswerReplayBuffer
 from agents.warm_start import Supervised
-from policies.q_network import LMDQNPolicy, LMQRDQNPolicy
+from policies.language_model import LSTMAttentionLM
+from policies.q_network import UNMASKED, LMDQNPolicy, LMQRDQNPolicy
+from policies.reading import Reader
 from qa_env.datasets import QAExample
 from qa_env.task import QATask
 from qa_env.vocabulary import PAD
@@ -30,10 +32,15 @@ class _AnswerQLearning(OffPolicyAlgorithm):
 
     - Rows explore by the language model's softmax, each by its own coin (`LMDQNPolicy`).
     - An update samples whole answers from an `AnswerReplayBuffer` and unrolls each once.
+    - With a `reference`, values are relative to it: a token's target is raised by ``scale * log pi_ref`` of
+      the token, as if that were part of its reward, so that ``log pi - log pi_ref`` stands for the advantage
+      (Psi-learning with a prior policy, Jaques et al. 2017, "Sequence Tutor"). Without it, tokens that are
+      equally good become equally likely, and wording decays.
     - Double Q (van Hasselt et al. 2016): the online network chooses the next token, the target network
       rates it. Only rows that bootstrap are looked at; with Monte-Carlo returns there is none.
     """
 
+    reference: LSTMAttentionLM | None = None  # frozen; set after construction, and not saved
     policy: Any  # LMDQNPolicy or LMQRDQNPolicy
     replay_buffer: AnswerReplayBuffer
     exploration_rate: float
@@ -71,6 +78,8 @@ class _AnswerQLearning(OffPolicyAlgorithm):
     def loss(self, samples: ReplayBufferSamples) -> Tensor:
         """The loss of the Q-values of the tokens written, against their targets."""
         targets = self.targets(samples)
+        if self.reference is not None:
+            targets = targets + self.policy.scale * self._reference_log_probs(samples)
         current = self.policy.online.of_actions(samples.observations, samples.actions)
         if current.shape[1] == 1:  # Huber loss, as in DQN (Mnih et al. 2015)
             return nn.functional.smooth_l1_loss(current, targets)
@@ -88,6 +97,16 @@ class _AnswerQLearning(OffPolicyAlgorithm):
             discounts = samples.discounts[going_on]  # type: ignore[index]
             targets[going_on] += discounts * self.policy.target.of_actions(batch, best)
         return targets
+
+    @torch.no_grad()
+    def _reference_log_probs(self, samples: ReplayBufferSamples) -> Tensor:
+        """``log pi_ref`` of the tokens written, ``(rows, 1)``."""
+        assert self.reference is not None
+        decoded = Reader(self.reference).decode(samples.observations)
+        return UNMASKED.log_probs(self.reference.log_probabilities(decoded)).gather(1, samples.actions)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "reference"]
 
     def _on_step(self) -> None:
         super()._on_step()  # updates target network and exploration rate

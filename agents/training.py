@@ -23,6 +23,7 @@ from agents.data import fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
 from agents.evaluation import METRICS, Judge, results_table
 from agents.learning import Learner
+from agents.q_learning import AnswerDQN, AnswerQRDQN
 from agents.reports import log_report
 from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
@@ -193,6 +194,8 @@ class Trainer:
             reference = copy.deepcopy(model.policy).requires_grad_(False)
             assert isinstance(reference, LMActorCriticPolicy)
             buffer.reference = reference
+        elif isinstance(model, AnswerDQN | AnswerQRDQN):
+            model.reference = copy.deepcopy(lm).requires_grad_(False)
         return model
 
     def _feedback(self) -> Feedback:

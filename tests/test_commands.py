@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -406,12 +407,25 @@ def test_a_run_interrupted_in_its_last_passes_goes_on_with_them(
     assert only_run(tmp_path).read_json("checkpoint/state.json")["consolidated"] >= 2000
 
 
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_status_130(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "train.py", *TINY, "--rl.timesteps", "1000000"]
     process = subprocess.Popen(
-        [*command, "--log-dir", str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [*command, "--log-dir", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # A shell's background jobs, and so their children, ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    with process:
+    with process, killed_at_the_end(process):
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("*/checkpoint/state.json")):
             assert process.poll() is None and time.monotonic() < deadline
