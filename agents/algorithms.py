@@ -110,21 +110,25 @@ def on_policy(config: RLConfig) -> dict[str, Any]:
 
 def make_dqn(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> AnswerDQN:
     """DQN on whole answers."""
-    return AnswerDQN(LMDQNPolicy, env, **q_learning(config), **q_policy(common, config))
+    model = AnswerDQN(LMDQNPolicy, env, **q_learning(config), **q_policy(common, config))
+    model.hysteresis = config.q.hysteresis
+    return model
 
 
 def make_qrdqn(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> AnswerQRDQN:
     """QR-DQN on whole answers."""
     common = q_policy(common, config)
     common["policy_kwargs"]["n_quantiles"] = config.q.n_quantiles
-    return AnswerQRDQN(LMQRDQNPolicy, env, **q_learning(config), **common)
+    model = AnswerQRDQN(LMQRDQNPolicy, env, **q_learning(config), **common)
+    model.hysteresis = config.q.hysteresis
+    return model
 
 
 def q_learning(config: RLConfig) -> dict[str, Any]:
     """Settings that DQN and QR-DQN share."""
     q = config.q
     return {
-        "learning_rate": falling(config, 2e-4),
+        "learning_rate": falling(config, 5e-4),
         "buffer_size": q.buffer_size,
         "learning_starts": 0,
         "batch_size": config.batch_size,

@@ -44,6 +44,8 @@ class QLearningConfig:
 
     scale: float = 0.1
     """Reward that a nat of log-probability stands for: ``Q = V + scale * log pi``."""
+    hysteresis: float = 0.1
+    """Weight of errors that would lower an advantage, against those that raise it."""
     return_steps: int = 32
     """Rewards summed before a target bootstraps; from ``limits.max_answer`` on Monte-Carlo returns."""
     buffer_size: int = 200_000
@@ -187,6 +189,7 @@ LEAST = {
     "rl.batch_size": 2,
     "rl.n_epochs": 1,
     "rl.eval_every": 1,
+    "rl.q.hysteresis": 0,
     "rl.q.return_steps": 1,
     "rl.q.buffer_size": 1,
     "rl.q.gradient_steps": 1,

@@ -32,15 +32,15 @@ class _AnswerQLearning(OffPolicyAlgorithm):
 
     - Rows explore by the language model's softmax, each by its own coin (`LMDQNPolicy`).
     - An update samples whole answers from an `AnswerReplayBuffer` and unrolls each once.
-    - With a `reference`, values are relative to it: a token's target is raised by ``scale * log pi_ref`` of
-      the token, as if that were part of its reward, so that ``log pi - log pi_ref`` stands for the advantage
-      (Psi-learning with a prior policy, Jaques et al. 2017, "Sequence Tutor"). Without it, tokens that are
-      equally good become equally likely, and wording decays.
+    - With a `reference`, the advantage of a token is ``scale * (log pi - log pi_ref)``: the reference is a
+      prior policy (Psi-learning, Jaques et al. 2017, "Sequence Tutor"). Without it, tokens that are equally
+      good become equally likely, and wording decays.
     - Double Q (van Hasselt et al. 2016): the online network chooses the next token, the target network
       rates it. Only rows that bootstrap are looked at; with Monte-Carlo returns there is none.
     """
 
     reference: LSTMAttentionLM | None = None  # frozen; set after construction, and not saved
+    hysteresis = 1.0  # weight of errors that lower an advantage
     policy: Any  # LMDQNPolicy or LMQRDQNPolicy
     replay_buffer: AnswerReplayBuffer
     exploration_rate: float
@@ -76,14 +76,28 @@ class _AnswerQLearning(OffPolicyAlgorithm):
         self.logger.record("train/loss", float(np.mean(losses)))
 
     def loss(self, samples: ReplayBufferSamples) -> Tensor:
-        """The loss of the Q-values of the tokens written, against their targets."""
+        """The loss of the Q-values of the tokens written, against their targets.
+
+        ``V`` is fitted to the targets less the advantages: by Huber loss (DQN, Mnih et al. 2015) or quantile
+        Huber loss (QR-DQN, Dabney et al. 2018). The advantages are fitted by Huber loss to the targets'
+        mean less ``V``; errors that would lower one count `hysteresis` times (Matignon et al. 2007,
+        "Hysteretic Q-Learning"): most tokens of a bad answer are not what is wrong with it.
+        """
         targets = self.targets(samples)
+        values, log_probs = self.policy.online.values(samples.observations)
+        log_probs = log_probs.gather(1, samples.actions)
         if self.reference is not None:
-            targets = targets + self.policy.scale * self._reference_log_probs(samples)
-        current = self.policy.online.of_actions(samples.observations, samples.actions)
-        if current.shape[1] == 1:  # Huber loss, as in DQN (Mnih et al. 2015)
-            return nn.functional.smooth_l1_loss(current, targets)
-        return quantile_huber_loss(current, targets, sum_over_quantiles=True)
+            log_probs = log_probs - self._reference_log_probs(samples)
+        advantages = self.policy.scale * log_probs
+        left = targets - advantages.detach()
+        if values.shape[1] == 1:
+            value_loss = nn.functional.smooth_l1_loss(values, left)
+        else:
+            value_loss = quantile_huber_loss(values, left, sum_over_quantiles=True)
+        wanted = targets.mean(1, keepdim=True) - values.detach().mean(1, keepdim=True)
+        errors = nn.functional.smooth_l1_loss(advantages, wanted, reduction="none")
+        weights = torch.where(advantages.detach() > wanted, self.hysteresis, 1.0)
+        return value_loss + (weights * errors).mean()
 
     @torch.no_grad()
     def targets(self, samples: ReplayBufferSamples) -> Tensor:

@@ -23,12 +23,14 @@ import agents.reports
 import agents.training
 import train
 from agents import answer, evaluate
+from agents.algorithms import ALGORITHMS
 from agents.answer import best_passages
 from agents.callbacks import FeedbackLog
 from agents.commands import run_command
 from agents.data import load_dataset
 from agents.evaluation import METRICS
 from agents.loading import BEST, WARM_START, load_policy
+from agents.q_learning import AnswerDQN
 from agents.runs import Run
 from agents.self_imitation import SelfImitation
 from qa_env.datasets import FactsConfig, QAExample, make_facts
@@ -439,6 +441,57 @@ def test_ctrl_c_leaves_a_checkpoint_and_status_130(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_resumed(finished: Run, refused: Refused) -> None:
     assert "is finished" in refused(train.main, "--resume", finished.folder)
+
+
+# Algorithms
+
+
+@pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"ppo"}))
+def test_every_algorithm_trains_and_stops_at_the_budget_of_rated_answers(
+    algorithm: str, tmp_path: Path
+) -> None:
+    made = train_run(tmp_path, *TINY, "--rl.algorithm", algorithm, "--rl.max-rated", 30)
+    rated = made.read_json("results.json")["episodes"]
+    assert 30 <= rated < 60
+    (answer,) = load_policy(made).answers([QAExample("q", "What is the capital of Japan?")])
+    assert isinstance(answer, str)
+    load_policy(made, "checkpoint/policy.safetensors")
+
+
+def test_q_learning_goes_on_with_its_replay_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def interrupt(self: AnswerDQN, *_: Any, **__: Any) -> None:
+        held.append(self.replay_buffer.answers)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswerDQN, "learn", interrupt)
+        assert run(train.main, *TINY, "--rl.algorithm", "dqn", "--log-dir", tmp_path) == 130
+        assert run(train.main, "--resume", only_run(tmp_path).folder) == 130
+    assert held[0] == held[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ("--rl.algorithm", "rloo", "--rl.samples-per-question", 1),
+            "give --rl.samples-per-question 2",
+        ),
+        (("--rl.samples-per-question", 9), "rl.samples_per_question must be from 1 to rl.n_envs=8, got 9"),
+        (("--rl.algorithm", "dqn", "--rl.q.scale", 0), "rl.q.scale must be greater than 0, got 0"),
+        (("--rl.algorithm", "dqn", "--rl.q.buffer-size", 5), "buffer_size must hold an answer of 24 tokens"),
+        (
+            ("--rl.algorithm", "dqn", "--rl.q.exploration-final", 2),
+            "rl.q.exploration_final must be from 0",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_an_algorithm_are_refused(
+    flags: tuple[Any, ...], message: str, tmp_path: Path, refused: Refused
+) -> None:
+    assert message in refused(train.main, *TINY, *flags, "--log-dir", tmp_path)
 
 
 # Data of one's own

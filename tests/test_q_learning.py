@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from conftest import MAX_ANSWER
 from gymnasium import spaces
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.decoding import greedy
 from agents.q_learning import AnswerDQN, AnswerQRDQN, demonstrate
@@ -29,6 +31,11 @@ KINDS = [
     pytest.param(AnswerDQN, LMDQNPolicy, id="dqn"),
     pytest.param(AnswerQRDQN, LMQRDQNPolicy, id="qrdqn"),
 ]
+
+
+class Nothing(BaseCallback):
+    def _on_step(self) -> bool:
+        return True
 
 
 def vowels(examples: Sequence[QAExample], answers: Sequence[str]) -> list[float]:
@@ -275,3 +282,35 @@ def test_senseless_settings_are_refused(policy: type[Any], settings: dict[str, A
     )
     with pytest.raises(QAError, match=message):
         policy(space, spaces.Discrete(10), lambda _: 1e-3, **settings)
+
+
+@pytest.mark.parametrize(("algorithm", "policy"), KINDS)
+def test_the_loss_is_least_where_values_and_advantages_are_right(
+    new_task: NewTask, algorithm: type[Any], policy: type[Any]
+) -> None:
+    model = new_model(new_task, algorithm, policy)
+    model.learn(LANES * 30)
+    samples = model.replay_buffer.of_answers(np.arange(12))
+    with torch.no_grad():
+        exact = model.policy.online.of_actions(samples.observations, samples.actions).mean(1, keepdim=True)
+        right = float(model.loss(samples._replace(rewards=exact)))
+        above = float(model.loss(samples._replace(rewards=exact + 0.5)))
+        below = float(model.loss(samples._replace(rewards=exact - 0.5)))
+        model.hysteresis = 0.1
+        excused = float(model.loss(samples._replace(rewards=exact - 0.5)))
+    assert right < above and right < below
+    assert excused < below
+
+
+def test_a_reference_equal_to_the_model_makes_every_advantage_zero(new_task: NewTask) -> None:
+    model = new_model(new_task, gradient_steps=1)
+    model.reference = copy.deepcopy(model.policy.lm).requires_grad_(False)
+    _, callback = model._setup_learn(1000, Nothing())
+    model.collect_rollouts(model.env, callback, model.train_freq, model.replay_buffer)
+    samples = model.replay_buffer.of_answers(np.arange(5))
+    with torch.no_grad():
+        values, log_probs = model.policy.online.values(samples.observations)
+        taken = log_probs.gather(1, samples.actions)
+        torch.testing.assert_close(model._reference_log_probs(samples), taken)
+        loss = model.loss(samples._replace(rewards=values))
+    assert float(loss) == pytest.approx(0, abs=1e-9)
