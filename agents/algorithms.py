@@ -48,7 +48,7 @@ def make_a2c(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> A2C:
     return A2C(
         LMActorCriticPolicy,
         env,
-        learning_rate=falling(config, 5e-4),
+        learning_rate=falling(config, 1e-3),
         use_rms_prop=False,
         normalize_advantage=True,
         ent_coef=config.ent_coef,
@@ -66,7 +66,7 @@ def make_trpo(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> AnswerTR
         learning_rate=falling(config, 1e-3),
         batch_size=config.batch_size,
         n_critic_updates=1,
-        cg_max_steps=6,
+        cg_max_steps=3,
         target_kl=config.trust_region,
         **on_policy(config),
         **common,
@@ -83,7 +83,7 @@ def make_reinforce(env: VecEnv, config: RLConfig, common: dict[str, Any], baseli
     return REINFORCE(
         LMActorCriticPolicy,
         env,
-        learning_rate=falling(config, 1e-4),
+        learning_rate=falling(config, 3e-4),
         n_steps=config.n_steps,
         batch_size=config.batch_size,
         baseline=baseline,

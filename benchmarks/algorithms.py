@@ -25,7 +25,7 @@ from agents.training import Trainer
 from qa_env.errors import QAError
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "ppo": {},
+    "ppo": {"learning_rate": 3e-4},  # the default job's 1e-4 leaves the rest to self-imitation
     "rloo": {},
     "self-critical": {},
     "a2c": {},
@@ -89,7 +89,7 @@ def learn(warm: Run, algorithm: str, rated: int) -> dict[str, Any]:
     run = Run(shutil.copytree(warm.folder, folder, ignore=left_out))
     config = run.config()
     default = TrainConfig()
-    settings = {"timesteps": 15 * rated, "max_rated": rated, **SETTINGS[algorithm]}
+    settings = {"timesteps": 15 * rated, "max_rated": rated, "eval_every": 5, **SETTINGS[algorithm]}
     rl = dataclasses.replace(RLConfig(algorithm=algorithm), **settings)
     config = dataclasses.replace(config, rl=rl, warm_start=default.warm_start)
     run.write_json("config.json", to_dict(config))
