@@ -89,7 +89,7 @@ class LMQNetwork(BasePolicy):
         return self.greedy(observation).squeeze(1)
 
 
-class _LMQPolicy:
+class _LMQPolicy(BasePolicy):
     """Choice of tokens by a Q-network: greedy, or in a share of the rows by the language model's softmax.
 
     Uniform exploration over a vocabulary of thousands hardly ever finds a sentence. Each row tosses its own
@@ -100,6 +100,7 @@ class _LMQPolicy:
     """
 
     exploration_rate = 0.0
+    scale: float
     sampling: Sampling
     online: LMQNetwork
     target: LMQNetwork
@@ -108,6 +109,14 @@ class _LMQPolicy:
     def lm(self) -> LSTMAttentionLM:
         """The language model that is trained."""
         return self.online.lm
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Nothing: networks and optimizer are made in `__init__`, once the language model is there."""
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters = super()._get_constructor_parameters()
+        parameters.update(lm=self.lm, scale=self.scale, **asdict(self.sampling))
+        return parameters
 
     def forward(self, obs: PyTorchObs, deterministic: bool = True) -> Tensor:
         """Tokens, ``(rows,)``."""
@@ -194,14 +203,6 @@ class LMDQNPolicy(_LMQPolicy, DQNPolicy):
         """The network of the targets."""
         return self.q_net_target  # type: ignore[return-value]
 
-    def _build(self, lr_schedule: Schedule) -> None:
-        """Nothing: networks and optimizer are made in `__init__`, once the language model is there."""
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters = super()._get_constructor_parameters()
-        parameters.update(_constructor_parameters(self))
-        return parameters
-
 
 class LMQRDQNPolicy(_LMQPolicy, QRDQNPolicy):
     """The language model as QR-DQN's quantile network and target network; see `LMQNetwork`.
@@ -253,19 +254,7 @@ class LMQRDQNPolicy(_LMQPolicy, QRDQNPolicy):
         """The network of the targets."""
         return self.quantile_net_target  # type: ignore[return-value]
 
-    def _build(self, lr_schedule: Schedule) -> None:
-        """Nothing: networks and optimizer are made in `__init__`, once the language model is there."""
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters = super()._get_constructor_parameters()
-        parameters.update(_constructor_parameters(self))
-        return parameters
-
 
 def _optimizer(policy: LMDQNPolicy | LMQRDQNPolicy, lr_schedule: Schedule) -> torch.optim.Optimizer:
     trained = [p for p in policy.online.parameters() if p.requires_grad]
     return policy.optimizer_class(trained, lr=lr_schedule(1), **policy.optimizer_kwargs)  # type: ignore[call-arg]
-
-
-def _constructor_parameters(policy: LMDQNPolicy | LMQRDQNPolicy) -> dict[str, Any]:
-    return {"lm": policy.lm, "scale": policy.scale, **asdict(policy.sampling)}
