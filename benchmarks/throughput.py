@@ -1,0 +1,271 @@
+"""Tokens a second of PPO, rollout and update together: ours, stock ways of doing it, and plain torch.
+
+    python benchmarks/throughput.py
+
+Everybody has the same network sizes, sources, lanes, reward, minibatch in tokens and one epoch; answers are
+exactly 10 or 32 tokens long (ending one early is made unlikely for all alike). They run in turn in one
+process; a figure is the median over the runs.
+
+- ``ours``: `agents.algorithms.make_ppo`, stock PPO with `LMActorCriticPolicy` and `AnswerRolloutBuffer`.
+- ``sb3_prefix``: stock PPO with a features extractor that holds the same language model and runs question
+  and answer so far through it at every step, and for every row of the update.
+- ``recurrent_ppo``: sb3-contrib's RecurrentPPO; the extractor encodes the question at every step, an LSTM of
+  the same size reads the last token and the pooled question.
+- ``torch_loop``: `benchmarks/torch_loop.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from main_job import RESULTS, machine, write_csv
+from matplotlib.figure import Figure
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecMonitor
+from torch import Tensor
+from torch_loop import TorchLoop
+
+from agents.algorithms import make_ppo
+from agents.commands import parse, run_command
+from agents.config import RLConfig
+from agents.vec_env import QAVecEnv
+from policies.language_model import LMConfig, LSTMAttentionLM
+from policies.reading import Reader
+from qa_env.datasets import FactsConfig, QAExample, make_facts
+from qa_env.vector_env import QAVectorEnv
+from qa_env.vocabulary import BOS, EOS, PAD, SEP, Vocabulary
+
+FIELDS = ("figure", "value", "unit", "against", "against_value", "ratio", "runs")
+ENDS = [PAD, BOS, SEP, EOS]
+NEVER = -30.0
+
+
+@dataclass(frozen=True)
+class ThroughputCommand:
+    """Measure tokens a second of rollout and update."""
+
+    runs: int = 3
+    """Alternating runs."""
+    lanes: int = 96
+    """Answers side by side."""
+    out: str = str(RESULTS / "throughput.csv")
+    """The CSV file; a plot goes beside it."""
+
+
+class Nothing(BaseCallback):
+    """A callback that does nothing."""
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class PrefixExtractor(BaseFeaturesExtractor):
+    """The language model as a plain features extractor: the whole prefix at every call."""
+
+    def __init__(self, observation_space: Any, config: LMConfig) -> None:
+        super().__init__(observation_space, config.hidden)
+        self.lm = LSTMAttentionLM(config)
+        self.reader = Reader(self.lm)
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """The decoder's attentional vector behind the answer so far, ``(rows, hidden)``."""
+        return self.reader.prefix(observation).features
+
+
+class LastTokenExtractor(BaseFeaturesExtractor):
+    """What an LSTM policy needs of an observation: the pooled question and the last token."""
+
+    def __init__(self, observation_space: Any, config: LMConfig) -> None:
+        super().__init__(observation_space, 2 * config.encoder_hidden + config.embedding)
+        self.lm = LSTMAttentionLM(config)
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """Both side by side, ``(rows, width)``."""
+        source, answer = observation["source"].long(), observation["answer"].long()
+        pooled = self.lm.encoder(source).amax(1)
+        last = ((answer != PAD).sum(1) - 1).clamp(min=0)
+        token = answer.gather(1, last.unsqueeze(1)).squeeze(1)
+        return torch.cat((pooled, self.lm.embedding(token)), dim=1)
+
+
+def reward(examples: Sequence[QAExample], answers: Sequence[str]) -> list[float]:
+    """A cheap reward, the same for all."""
+    return [len(answer) / 100 for answer in answers]
+
+
+class Bench:
+    """Makes the competitors for answers of one length.
+
+    Args:
+        lanes: Answers side by side.
+        length: Tokens of an answer.
+    """
+
+    def __init__(self, lanes: int, length: int) -> None:
+        self.lanes, self.length = lanes, length
+        self.examples = make_facts(
+            FactsConfig(labelled=10, unlabelled=2000, validation=10, test=10)
+        ).unlabelled
+        texts = [text for e in self.examples for text in (e.question, e.context or "", *e.answers)]
+        self.vocabulary = Vocabulary.train(texts, 2048)
+        self.config = LMConfig(vocabulary=len(self.vocabulary))
+        self.steps = length * max(round(32 / length), 1)
+        tokens = lanes * self.steps
+        self.batch_size = tokens // max(round(tokens / 768), 1)
+
+    def env(self, encoder: Any = None) -> QAVectorEnv:
+        """An environment, tokens only unless there is an encoder."""
+        return QAVectorEnv(
+            self.lanes,
+            data=self.examples,
+            vocabulary=self.vocabulary,
+            encoder=encoder,
+            feedback=reward,
+            max_answer=self.length,
+        )
+
+    def lm(self) -> LSTMAttentionLM:
+        """A language model that hardly ever ends an answer, and does not copy the separator that would."""
+        lm = LSTMAttentionLM(self.config, self.vocabulary.kinds)
+        with torch.no_grad():
+            lm.output_bias[ENDS] = NEVER
+        return lm
+
+    def ours(self) -> Callable[[], int]:
+        """Our PPO."""
+        lm, config = (
+            self.lm(),
+            RLConfig(
+                n_envs=self.lanes, n_steps=self.steps, samples_per_question=1, batch_size=self.batch_size
+            ),
+        )
+        common = {"policy_kwargs": {"lm": lm}, "seed": 0, "device": "cpu"}
+        return iteration(make_ppo(VecMonitor(QAVecEnv(self.env(lm.encoder))), config, common))
+
+    def sb3_prefix(self) -> Callable[[], int]:
+        """Stock PPO around the prefix extractor."""
+        model = self._stock(PPO, "MultiInputPolicy", PrefixExtractor)
+        return iteration(model)
+
+    def recurrent_ppo(self) -> Callable[[], int]:
+        """RecurrentPPO."""
+        return iteration(self._stock(RecurrentPPO, "MultiInputLstmPolicy", LastTokenExtractor))
+
+    def torch_loop(self) -> Callable[[], int]:
+        """Plain torch."""
+        return TorchLoop(self.env(), self.lm(), self.steps // self.length, self.batch_size).iterate
+
+    def _stock(self, algorithm: type[Any], policy: str, extractor: type[BaseFeaturesExtractor]) -> Any:
+        kwargs: dict[str, Any] = {
+            "features_extractor_class": extractor,
+            "features_extractor_kwargs": {"config": self.config},
+            "net_arch": [],
+            "ortho_init": False,
+        }
+        if algorithm is RecurrentPPO:
+            kwargs |= {
+                "lstm_hidden_size": self.config.hidden,
+                "shared_lstm": True,
+                "enable_critic_lstm": False,
+            }
+        model = algorithm(
+            policy,
+            VecMonitor(QAVecEnv(self.env())),
+            learning_rate=1e-4,
+            n_steps=self.steps,
+            batch_size=self.batch_size,
+            n_epochs=1,
+            gamma=1.0,
+            policy_kwargs=kwargs,
+            seed=0,
+            device="cpu",
+        )
+        with torch.no_grad():
+            model.policy.action_net.bias[ENDS] = NEVER
+        return model
+
+
+def iteration(model: Any) -> Callable[[], int]:
+    """A function that does one rollout and one update, and returns the number of tokens."""
+    _, callback = model._setup_learn(10**9, Nothing())
+
+    def once() -> int:
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+        model.train()
+        return int(model.n_steps * model.n_envs)
+
+    return once
+
+
+def measured(competitors: dict[str, Callable[[], int]], runs: int) -> dict[str, float]:
+    """The median tokens a second of each; they take turns, and the first turn is not counted."""
+    speeds: dict[str, list[float]] = {name: [] for name in competitors}
+    for run in range(runs + 1):
+        for name, iterate in competitors.items():
+            start = time.perf_counter()
+            tokens = iterate()
+            if run:
+                speeds[name].append(tokens / (time.perf_counter() - start))
+    return {name: float(np.median(values)) for name, values in speeds.items()}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print, write the CSV and the plot."""
+    command = parse(ThroughputCommand, arguments, prog="python benchmarks/throughput.py")
+    torch.manual_seed(0)
+    speeds: dict[int, dict[str, float]] = {}
+    for length in (10, 32):
+        bench = Bench(command.lanes, length)
+        names = ("ours", "sb3_prefix", "torch_loop") + (("recurrent_ppo",) if length == 10 else ())
+        speeds[length] = measured({name: getattr(bench, name)() for name in names}, command.runs)
+        for name, speed in speeds[length].items():
+            print(f"answers of {length} tokens, {name}: {speed:,.0f} tokens/s")
+    ours = {length: of["ours"] for length, of in speeds.items()}
+    pairs = [
+        ("ppo_over_sb3_prefix_10", 10, "sb3_prefix"),
+        ("ppo_over_sb3_prefix_32", 32, "sb3_prefix"),
+        ("ppo_over_recurrent_ppo", 10, "recurrent_ppo"),
+        ("ppo_share_of_torch_loop", 10, "torch_loop"),
+        ("ppo_share_of_torch_loop_32", 32, "torch_loop"),
+    ]
+    rows = [
+        {
+            "figure": figure,
+            "value": ours[length],
+            "unit": "tokens/s",
+            "against": name,
+            "against_value": speeds[length][name],
+            "ratio": ours[length] / speeds[length][name],
+            "runs": command.runs,
+        }
+        for figure, length, name in pairs
+    ]
+    write_csv(command.out, FIELDS, rows)
+    plot(speeds, Path(command.out).with_suffix(".png"))
+    for row in rows:
+        print(f"{row['figure']}: {row['ratio']:.2f}")
+    print(f"{command.lanes} lanes; {machine()}; every number is in {command.out}")
+
+
+def plot(speeds: dict[int, dict[str, float]], path: Path) -> None:
+    """Bars of tokens a second."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    for number, (length, of) in enumerate(speeds.items()):
+        axes = figure.add_subplot(1, len(speeds), number + 1)
+        axes.barh(list(of), list(of.values()))
+        axes.set_title(f"answers of {length} tokens, {machine()}", fontsize=7)
+        axes.set_xlabel("tokens a second, rollout and update")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    run_command(main)
