@@ -23,6 +23,7 @@ from policies.language_model import LSTMAttentionLM
 from policies.q_network import UNMASKED, LMDQNPolicy, LMQRDQNPolicy
 from policies.reading import Reader
 from qa_env.datasets import QAExample
+from qa_env.errors import QAError
 from qa_env.task import QATask
 from qa_env.vocabulary import PAD
 
@@ -45,6 +46,16 @@ class _AnswerQLearning(OffPolicyAlgorithm):
     replay_buffer: AnswerReplayBuffer
     exploration_rate: float
     max_grad_norm: Any  # a float, or None with QR-DQN
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.env is not None and "memory" in self.observation_space.spaces:  # type: ignore[attr-defined]
+            # The replay buffer keeps no encoder outputs: updates encode again, and must give the same.
+            if self.env.get_attr("task", indices=0)[0].encoder is not self.policy.lm.encoder:
+                raise QAError(
+                    "the environment's encoder is not the language model's: give policy_kwargs={'lm': lm} "
+                    "and the environment encoder=lm.encoder, or encoder=None"
+                )
 
     def predict(
         self,

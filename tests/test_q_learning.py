@@ -314,3 +314,14 @@ def test_a_reference_equal_to_the_model_makes_every_advantage_zero(new_task: New
         torch.testing.assert_close(model._reference_log_probs(samples), taken)
         loss = model.loss(samples._replace(rewards=values))
     assert float(loss) == pytest.approx(0, abs=1e-9)
+
+
+def test_an_environment_with_another_encoder_is_refused(new_task: NewTask) -> None:
+    _, task = new_task("trained")
+    with pytest.raises(QAError, match="the environment's encoder is not the language model's"):
+        AnswerDQN(
+            LMDQNPolicy,
+            QAVecEnv(QAVectorEnv(LANES, feedback=vowels, **task)),
+            replay_buffer_class=AnswerReplayBuffer,
+            buffer_size=100,
+        )
