@@ -39,7 +39,7 @@ def make_ppo(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> PPO:
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
         **on_policy(config),
-        **common,
+        **actor_critic(common, config),
     )
 
 
@@ -54,7 +54,7 @@ def make_a2c(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> A2C:
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
         **on_policy(config),
-        **common,
+        **actor_critic(common, config),
     )
 
 
@@ -69,7 +69,7 @@ def make_trpo(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> AnswerTR
         cg_max_steps=3,
         target_kl=config.trust_region,
         **on_policy(config),
-        **common,
+        **actor_critic(common, config),
     )
 
 
@@ -89,8 +89,13 @@ def make_reinforce(env: VecEnv, config: RLConfig, common: dict[str, Any], baseli
         baseline=baseline,
         ent_coef=config.ent_coef,
         kl_coef=config.kl_coef,
-        **common,
+        **actor_critic(common, config),
     )
+
+
+def actor_critic(common: dict[str, Any], config: RLConfig) -> dict[str, Any]:
+    """`common`, with entropies only if the loss uses them."""
+    return {**common, "policy_kwargs": {**common["policy_kwargs"], "entropy": config.ent_coef > 0}}
 
 
 def on_policy(config: RLConfig) -> dict[str, Any]:

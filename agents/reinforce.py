@@ -112,9 +112,11 @@ class REINFORCE(OnPolicyAlgorithm):
     def loss(self, batch: RolloutBufferSamples) -> Tensor:
         """Minus the objective whose gradient is the policy gradient, averaged over the batch's answers."""
         _, log_prob, entropy = self.policy.evaluate_actions(batch.observations, batch.actions.flatten())
-        assert entropy is not None
         answers = len(batch.observations.tokens)  # type: ignore[attr-defined]
-        return -(batch.advantages * log_prob + self.ent_coef * entropy).sum() / answers
+        gain = batch.advantages * log_prob
+        if entropy is not None:
+            gain = gain + self.ent_coef * entropy
+        return -gain.sum() / answers
 
     def train(self) -> None:
         """One pass over the rollout."""

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.utils import get_device, set_random_seed
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import find_algorithm, language_model
@@ -126,6 +126,7 @@ class Trainer:
             self.data.test, self.vocabulary, lm.encoder, "f1", **dataclasses.asdict(self.config.limits)
         )
         policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
+        policy.to(get_device(self.config.device))
         if self.run.has("before.json"):
             self.run.load_language_model(lm, "warm_start.safetensors")
             saved = self.run.read_json("before.json")

@@ -78,17 +78,23 @@ class Supervised:
             row[: len(answer)] = answer
         return cls(tuple(kept), source, tokens, cut + fits.count(False))
 
-    def batches(self, size: int) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
+    def batches(
+        self, size: int, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
         """All the examples in order, as minibatches of whole answers and their tokens ``(rows,)``."""
         for start in range(0, len(self.source), size):
-            yield as_batch(self.source[start : start + size], self.tokens[start : start + size])
+            yield as_batch(self.source[start : start + size], self.tokens[start : start + size], device)
 
     def shuffled(
-        self, size: int, augmentation: Augmentation, rng: np.random.Generator
+        self,
+        size: int,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+        device: torch.device | str = "cpu",
     ) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
         """One epoch in random order, every example changed by the `augmentation`."""
         for rows in bucketed(self.source, size, rng):
-            yield as_batch(*augmentation(self.source[rows], self.tokens[rows], rng))
+            yield as_batch(*augmentation(self.source[rows], self.tokens[rows], rng), device)
 
 
 def bucketed(source: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -121,7 +127,7 @@ def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised) -> fl
     """Mean over the tokens of ``-log pi(token)``, teacher-forced."""
     total, count = 0.0, 0
     with torch.no_grad():
-        for batch, tokens in data.batches(256):
+        for batch, tokens in data.batches(256, policy.device):
             total, count = total - float(policy.log_likelihood(batch, tokens).sum()), count + len(tokens)
     return total / count
 
@@ -151,7 +157,7 @@ def warm_start(
     best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
     for epoch in range(config.epochs):
         losses = []
-        for batch, tokens in train.shuffled(config.batch_size, augmentation, rng):
+        for batch, tokens in train.shuffled(config.batch_size, augmentation, rng, policy.device):
             loss = -policy.log_likelihood(batch, tokens).mean()
             optimizer.zero_grad()
             loss.backward()

@@ -12,6 +12,12 @@ process; a figure is the median over the runs.
 - ``recurrent_ppo``: sb3-contrib's RecurrentPPO; the extractor encodes the question at every step, an LSTM of
   the same size reads the last token and the pooled question.
 - ``torch_loop``: `benchmarks/torch_loop.py`.
+- ``bfloat16``: ours, with `torch.set_float32_matmul_precision("medium")`: matrix products in bfloat16 (on a
+  GPU in TF32) where the processor knows how. (`torch.autocast` is no choice on most CPUs: oneDNN has no
+  bfloat16 LSTM for them.)
+- ``compiled``: ours, with `torch.compile` of the way from the decoder to the tokens' probabilities.
+
+The last two are what could be switched on and is not where it does not pay.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ import numpy as np
 import torch
 from main_job import RESULTS, machine, write_csv
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -36,11 +43,12 @@ from torch_loop import TorchLoop
 
 from agents.algorithms import make_ppo
 from agents.commands import parse, run_command
-from agents.config import RLConfig
+from agents.config import RLConfig, suggest
 from agents.vec_env import QAVecEnv
 from policies.language_model import LMConfig, LSTMAttentionLM
 from policies.reading import Reader
 from qa_env.datasets import FactsConfig, QAExample, make_facts
+from qa_env.errors import QAError
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import BOS, EOS, PAD, SEP, Vocabulary
 
@@ -53,10 +61,14 @@ NEVER = -30.0
 class ThroughputCommand:
     """Measure tokens a second of rollout and update."""
 
-    runs: int = 3
-    """Alternating runs."""
+    runs: int = 5
+    """Alternating runs of ours and each other; four times as many where that one is fast too."""
     lanes: int = 96
     """Answers side by side."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    only: tuple[str, ...] = ()
+    """Figures to measure; all of them if left out."""
     out: str = str(RESULTS / "throughput.csv")
     """The CSV file; a plot goes beside it."""
 
@@ -108,10 +120,11 @@ class Bench:
     Args:
         lanes: Answers side by side.
         length: Tokens of an answer.
+        device: Where the networks are.
     """
 
-    def __init__(self, lanes: int, length: int) -> None:
-        self.lanes, self.length = lanes, length
+    def __init__(self, lanes: int, length: int, device: str = "cpu") -> None:
+        self.lanes, self.length, self.device = lanes, length, device
         self.examples = make_facts(
             FactsConfig(labelled=10, unlabelled=2000, validation=10, test=10)
         ).unlabelled
@@ -140,16 +153,40 @@ class Bench:
             lm.output_bias[ENDS] = NEVER
         return lm
 
+    def model(self) -> PPO:
+        """Our PPO."""
+        lm = self.lm()
+        config = RLConfig(
+            n_envs=self.lanes, n_steps=self.steps, samples_per_question=1, batch_size=self.batch_size
+        )
+        common = {"policy_kwargs": {"lm": lm}, "seed": 0, "device": self.device}
+        # On a GPU the encoder's outputs had better stay there.
+        encoder = lm.encoder if self.device == "cpu" else None
+        return make_ppo(VecMonitor(QAVecEnv(self.env(encoder))), config, common)
+
     def ours(self) -> Callable[[], int]:
         """Our PPO."""
-        lm, config = (
-            self.lm(),
-            RLConfig(
-                n_envs=self.lanes, n_steps=self.steps, samples_per_question=1, batch_size=self.batch_size
-            ),
-        )
-        common = {"policy_kwargs": {"lm": lm}, "seed": 0, "device": "cpu"}
-        return iteration(make_ppo(VecMonitor(QAVecEnv(self.env(lm.encoder))), config, common))
+        return iteration(self.model())
+
+    def bfloat16(self) -> Callable[[], int]:
+        """Our PPO with matrix products of lower precision."""
+        iterate = self.ours()
+
+        def once() -> int:
+            torch.set_float32_matmul_precision("medium")
+            try:
+                return iterate()
+            finally:
+                torch.set_float32_matmul_precision("highest")
+
+        return once
+
+    def compiled(self) -> Callable[[], int]:
+        """Our PPO with fused operations over the vocabulary."""
+        model = self.model()
+        lm = model.policy.lm  # type: ignore[attr-defined]
+        lm.log_probabilities = torch.compile(lm.log_probabilities, dynamic=True)
+        return iteration(model)
 
     def sb3_prefix(self) -> Callable[[], int]:
         """Stock PPO around the prefix extractor."""
@@ -162,7 +199,8 @@ class Bench:
 
     def torch_loop(self) -> Callable[[], int]:
         """Plain torch."""
-        return TorchLoop(self.env(), self.lm(), self.steps // self.length, self.batch_size).iterate
+        answers = self.steps // self.length
+        return TorchLoop(self.env(), self.lm(), answers, self.batch_size, self.device).iterate
 
     def _stock(self, algorithm: type[Any], policy: str, extractor: type[BaseFeaturesExtractor]) -> Any:
         kwargs: dict[str, Any] = {
@@ -187,7 +225,7 @@ class Bench:
             gamma=1.0,
             policy_kwargs=kwargs,
             seed=0,
-            device="cpu",
+            device=self.device,
         )
         with torch.no_grad():
             model.policy.action_net.bias[ENDS] = NEVER
@@ -206,64 +244,71 @@ def iteration(model: Any) -> Callable[[], int]:
     return once
 
 
-def measured(competitors: dict[str, Callable[[], int]], runs: int) -> dict[str, float]:
-    """The median tokens a second of each; they take turns, and the first turn is not counted."""
-    speeds: dict[str, list[float]] = {name: [] for name in competitors}
-    for run in range(runs + 1):
-        for name, iterate in competitors.items():
+def measured(
+    ours: Callable[[], int], other: Callable[[], int], runs: int, patience: float = 20.0
+) -> tuple[NDArray[np.float64], int]:
+    """Median tokens a second of both, ``(2,)``, and the number of runs.
+
+    They take turns; the first turn is not counted. Where a turn is short there are four times as many.
+    """
+    speeds: list[list[float]] = []
+    begun = time.perf_counter()
+    while len(speeds) <= runs or (len(speeds) <= 4 * runs and time.perf_counter() - begun < patience * runs):
+        turn = []
+        for iterate in (ours, other):
             start = time.perf_counter()
             tokens = iterate()
-            if run:
-                speeds[name].append(tokens / (time.perf_counter() - start))
-    return {name: float(np.median(values)) for name, values in speeds.items()}
+            turn.append(tokens / (time.perf_counter() - start))
+        speeds.append(turn)
+    return np.median(speeds[1:], axis=0), len(speeds) - 1
+
+
+PAIRS = (
+    ("ppo_share_of_torch_loop", 10, "torch_loop"),
+    ("ppo_share_of_torch_loop_32", 32, "torch_loop"),
+    ("ppo_over_ppo_in_bfloat16", 10, "bfloat16"),
+    ("ppo_over_compiled_ppo", 10, "compiled"),
+    ("ppo_over_sb3_prefix_10", 10, "sb3_prefix"),
+    ("ppo_over_sb3_prefix_32", 32, "sb3_prefix"),
+    ("ppo_over_recurrent_ppo", 10, "recurrent_ppo"),
+)
+"""Figures: their name, the answers' length, and with whom ours takes turns."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, print, write the CSV and the plot."""
     command = parse(ThroughputCommand, arguments, prog="python benchmarks/throughput.py")
+    names = [figure for figure, _, _ in PAIRS]
+    for name in command.only:
+        if name not in names:
+            raise QAError(f"unknown figure '{name}'{suggest(name, names)}")
     torch.manual_seed(0)
-    speeds: dict[int, dict[str, float]] = {}
-    for length in (10, 32):
-        bench = Bench(command.lanes, length)
-        names = ("ours", "sb3_prefix", "torch_loop") + (("recurrent_ppo",) if length == 10 else ())
-        speeds[length] = measured({name: getattr(bench, name)() for name in names}, command.runs)
-        for name, speed in speeds[length].items():
-            print(f"answers of {length} tokens, {name}: {speed:,.0f} tokens/s")
-    ours = {length: of["ours"] for length, of in speeds.items()}
-    pairs = [
-        ("ppo_over_sb3_prefix_10", 10, "sb3_prefix"),
-        ("ppo_over_sb3_prefix_32", 32, "sb3_prefix"),
-        ("ppo_over_recurrent_ppo", 10, "recurrent_ppo"),
-        ("ppo_share_of_torch_loop", 10, "torch_loop"),
-        ("ppo_share_of_torch_loop_32", 32, "torch_loop"),
-    ]
-    rows = [
-        {
-            "figure": figure,
-            "value": ours[length],
-            "unit": "tokens/s",
-            "against": name,
-            "against_value": speeds[length][name],
-            "ratio": ours[length] / speeds[length][name],
-            "runs": command.runs,
-        }
-        for figure, length, name in pairs
-    ]
-    write_csv(command.out, FIELDS, rows)
-    plot(speeds, Path(command.out).with_suffix(".png"))
-    for row in rows:
-        print(f"{row['figure']}: {row['ratio']:.2f}")
-    print(f"{command.lanes} lanes; {machine()}; every number is in {command.out}")
+    rows: list[dict[str, Any]] = []
+    for figure, length, name in PAIRS:
+        if command.only and figure not in command.only:
+            continue
+        bench = Bench(command.lanes, length, command.device)
+        (value, against), runs = measured(bench.ours(), getattr(bench, name)(), command.runs)
+        row = (figure, value, "tokens/s", name, against, value / against, runs)
+        rows.append(dict(zip(FIELDS, row, strict=True)))
+        write_csv(command.out, FIELDS, rows)
+        print(f"{figure}: {value:,.0f} to {against:,.0f} tokens/s, {value / against:.2f}", flush=True)
+    plot(rows, Path(command.out).with_suffix(".png"))
+    print(f"{command.lanes} lanes, {command.device}; {machine()}; every number is in {command.out}")
 
 
-def plot(speeds: dict[int, dict[str, float]], path: Path) -> None:
-    """Bars of tokens a second."""
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    for number, (length, of) in enumerate(speeds.items()):
-        axes = figure.add_subplot(1, len(speeds), number + 1)
-        axes.barh(list(of), list(of.values()))
-        axes.set_title(f"answers of {length} tokens, {machine()}", fontsize=7)
-        axes.set_xlabel("tokens a second, rollout and update")
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Bars of tokens a second, ours and the other's."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(rows))
+    axes.barh(places - 0.2, [row["value"] for row in rows], 0.4, label="ours")
+    axes.barh(places + 0.2, [row["against_value"] for row in rows], 0.4, label="the other")
+    axes.set_yticks(places, [row["figure"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_title(machine(), fontsize=7)
+    axes.set_xlabel("tokens a second, rollout and update")
+    axes.legend()
     figure.savefig(path, dpi=120)
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from policies.language_model import LSTMAttentionLM
-from policies.tokens import Sampling
+from policies.tokens import Sampling, draw
 from qa_env.vector_env import QAVectorEnv
+from qa_env.vocabulary import BOS
 
 CLIP, VALUE_WEIGHT, MAX_NORM = 0.2, 0.5, 0.5
 
@@ -26,15 +27,18 @@ class TorchLoop:
         lm: The network.
         answers: Answers of each lane in a rollout.
         batch_size: Tokens a gradient step.
+        device: Where the network is.
     """
 
-    def __init__(self, env: QAVectorEnv, lm: LSTMAttentionLM, answers: int, batch_size: int) -> None:
-        self.env, self.lm, self.answers = env, lm, answers
+    def __init__(
+        self, env: QAVectorEnv, lm: LSTMAttentionLM, answers: int, batch_size: int, device: str = "cpu"
+    ) -> None:
+        self.env, self.lm, self.answers, self.device = env, lm.to(device), answers, device
         self.length = env.task.max_answer
         self.answers_a_batch = max(batch_size // self.length, 1)
         self.sampling = Sampling()
         hidden = lm.config.hidden
-        self.value = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        self.value = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1)).to(device)
         self.parameters = [*lm.parameters(), *self.value.parameters()]
         self.optimizer = torch.optim.Adam(self.parameters, lr=1e-4, eps=1e-5)
         self.observation, _ = env.reset(seed=0)
@@ -51,20 +55,20 @@ class TorchLoop:
         """Sources, tokens, log-probabilities, values and rewards, a row an answer."""
         rows: list[list[Tensor]] = []
         for _ in range(self.answers):
-            source = torch.as_tensor(self.observation["source"])
+            source = torch.as_tensor(self.observation["source"], device=self.device)
             memory = self.lm.encode(source)
-            state, token = self.lm.start(memory), torch.ones(len(source), dtype=torch.long)  # BOS
+            state, token = self.lm.start(memory), torch.full_like(source[:, 0], BOS)
             steps: list[tuple[Tensor, Tensor, Tensor]] = []
             for _ in range(self.length):
                 decoded, state = self.lm.step(token, state, memory)
                 log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded)[:, 0])
-                token = torch.multinomial(log_probs.exp(), 1).squeeze(1)
+                token = draw(log_probs)
                 value = self.value(decoded.features[:, 0]).squeeze(1)
                 steps.append((token, log_probs.gather(1, token.unsqueeze(1)).squeeze(1), value))
-                self.observation, reward, done, _, _ = self.env.step(token.numpy())
+                self.observation, reward, done, _, _ = self.env.step(token.cpu().numpy())
             assert done.all(), "every answer must run to the length limit"
             columns = [torch.stack(column, dim=1) for column in zip(*steps, strict=True)]
-            rows.append([source, *columns, torch.as_tensor(reward, dtype=torch.float32)])
+            rows.append([source, *columns, torch.as_tensor(reward, dtype=torch.float32, device=self.device)])
         return tuple(torch.cat(column) for column in zip(*rows, strict=True))
 
     def update(
@@ -72,9 +76,9 @@ class TorchLoop:
     ) -> None:
         """One epoch over whole answers in random order."""
         for chosen in torch.as_tensor(np.random.permutation(len(tokens))).split(self.answers_a_batch):
+            chosen = chosen.to(self.device)
             decoded = self.lm.unroll(tokens[chosen], self.lm.encode(source[chosen]))
             log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded).flatten(0, 1))
-            entropy = -(log_probs.exp() * log_probs).sum(1).mean()
             taken = log_probs.gather(1, tokens[chosen].reshape(-1, 1)).squeeze(1)
             gain = advantages[chosen].flatten()
             gain = (gain - gain.mean()) / (gain.std() + 1e-8)
@@ -82,7 +86,7 @@ class TorchLoop:
             policy_loss = -torch.min(gain * ratio, gain * ratio.clamp(1 - CLIP, 1 + CLIP)).mean()
             values = self.value(decoded.features.detach()).flatten()
             value_loss = nn.functional.mse_loss(values, returns[chosen].flatten())
-            loss = policy_loss + VALUE_WEIGHT * value_loss - 0.0 * entropy
+            loss = policy_loss + VALUE_WEIGHT * value_loss
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.parameters, MAX_NORM)

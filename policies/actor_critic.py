@@ -42,6 +42,8 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         temperature: Of sampling, in rollouts and updates alike.
         top_k: Sample from the k likeliest tokens; 0 is off.
         top_p: Sample from the fewest likeliest tokens of this probability together; 1 is off.
+        entropy: Whether `evaluate_actions` tells entropies. Without them (a loss with ``ent_coef=0`` has no
+            use for them) a pass over the vocabulary is saved; SB3 then logs an estimate.
         **kwargs: Those of SB3's `ActorCriticPolicy`.
 
     Raises:
@@ -57,11 +59,13 @@ class LMActorCriticPolicy(ActorCriticPolicy):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        entropy: bool = True,
         **kwargs: Any,
     ) -> None:
         check_spaces(observation_space, action_space)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.sampling = Sampling(temperature, top_k, top_p)
+        self.entropy = entropy
         self.lm = lm if lm is not None else new_language_model(observation_space, action_space)
         check_fit(self.lm, observation_space, action_space)
         self.value_net: nn.Module = nn.Sequential(  # type: ignore[assignment]
@@ -98,14 +102,14 @@ class LMActorCriticPolicy(ActorCriticPolicy):
     def evaluate_actions(
         self, obs: PyTorchObs | AnswerBatch, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values ``(rows, 1)``, log-probabilities ``(rows,)``, entropies ``(rows,)`` of tokens ``(rows,)``.
+        """Values ``(rows, 1)``, log-probabilities and entropies, each ``(rows,)``, of tokens ``(rows,)``.
 
         `obs` is a dict of observations, one a row, or an `AnswerBatch`: then each answer is unrolled once.
         """
         decoded = self.reader.decode(obs)
         actions = actions.long().flatten()
         log_probs = self.sampling.log_probs(self.lm.log_probabilities(decoded), taken=actions)
-        entropy = -(log_probs.exp() * log_probs).sum(1)
+        entropy = -(log_probs.exp() * log_probs).sum(1) if self.entropy else None
         return (
             self.value_net(decoded.features.detach()),
             log_probs.gather(1, actions.unsqueeze(1)).squeeze(1),
@@ -143,5 +147,5 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()
-        parameters.update(lm=self.lm, **asdict(self.sampling))
+        parameters.update(lm=self.lm, entropy=self.entropy, **asdict(self.sampling))
         return parameters

@@ -184,7 +184,7 @@ class LSTMAttentionLM(nn.Module):
     def _decode(self, tokens: Tensor, state: DecoderState, memory: Memory) -> tuple[Decoded, DecoderState]:
         """Run the decoder over input ``tokens (batch, time)``."""
         embedded = self.embedding(tokens)
-        h, (last_h, last_c) = self.decoder(embedded, (state.h.unsqueeze(0), state.c.unsqueeze(0)))
+        h, last_h, last_c = self._advance(embedded, state)
         run = copied_runs(tokens, memory.source, state.run)
         scores = self.attention(h, memory.keys) + (memory.source == PAD).unsqueeze(1) * MASKED
         gains = nn.functional.pad(self.run_gain(h), (1, 0))  # no gain for a run of length 0
@@ -193,7 +193,15 @@ class LSTMAttentionLM(nn.Module):
         context = torch.bmm(weights, memory.values)
         features = torch.tanh(self.combine(torch.cat((h, context), dim=2)))
         source = memory.source.unsqueeze(1).expand(-1, tokens.shape[1], -1)
-        return Decoded(features, embedded, weights, source), DecoderState(last_h[0], last_c[0], run[:, -1])
+        return Decoded(features, embedded, weights, source), DecoderState(last_h, last_c, run[:, -1])
+
+    def _advance(self, embedded: Tensor, state: DecoderState) -> tuple[Tensor, Tensor, Tensor]:
+        """The LSTM over ``embedded (batch, time, embedding)``: all its outputs, the last output and cell."""
+        if embedded.shape[1] == 1:  # the same sums, without what a call for many steps sets up
+            h, c = torch.lstm_cell(embedded[:, 0], (state.h, state.c), *self.decoder.all_weights[0])
+            return h.unsqueeze(1), h, c
+        outputs, (h, c) = self.decoder(embedded, (state.h.unsqueeze(0), state.c.unsqueeze(0)))
+        return outputs, h[0], c[0]
 
     def log_probabilities(self, decoded: Decoded) -> Tensor:
         """Log-probability of every next token, generated or copied, ``(..., vocabulary)``."""

@@ -94,7 +94,10 @@ class Reader:
         """
         source = obs["source"][rows].long()
         if "memory" not in obs or (self.trains_encoder and not fresh):
-            return self.lm.encode(source)
+            questions, inverse = torch.unique(
+                source, dim=0, return_inverse=True
+            )  # several lanes may have one
+            return self.lm.encode(questions).select(inverse)
         return self.lm.memory(source, obs["memory"][rows])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class Sampling:
                 weights have changed since, so that their ratio to the old policy stays finite.
         """
         logits = log_probabilities / self.temperature
-        logits = logits.index_fill(-1, torch.tensor(FORBIDDEN, device=logits.device), MASKED)
+        logits = logits.index_fill(-1, _forbidden(logits.device), MASKED)
         if self.top_k or self.top_p < 1:
             kept = self._kept(logits.detach())
             if taken is not None:
@@ -73,6 +74,20 @@ class Sampling:
         return kept
 
 
+@lru_cache
+def _forbidden(device: torch.device) -> Tensor:
+    """The tokens that are never chosen, ``(n,)``; kept, since a copy to a GPU would wait for it each time."""
+    return torch.tensor(FORBIDDEN, device=device)
+
+
 def draw(log_probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """A token ``(rows,)`` drawn from each row's log-probabilities ``(rows, vocabulary)``."""
-    return torch.multinomial(log_probs.exp(), 1, generator=generator).squeeze(1)
+    """A token ``(rows,)`` drawn from each row's log-probabilities ``(rows, vocabulary)``.
+
+    By inverting the cumulative distribution (Devroye 1986, "Non-Uniform Random Variate Generation", section
+    II.2): a random number a row, where `torch.multinomial` draws one a token and waits for a GPU. The sums
+    are of 64 bits, so that rare tokens keep their chance; a token of probability 0 is never drawn.
+    """
+    cumulative = log_probs.exp().cumsum(1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    chance = torch.rand(total.shape, dtype=total.dtype, device=total.device, generator=generator)
+    return torch.searchsorted(cumulative, chance * total, right=True).squeeze(1)

@@ -73,34 +73,47 @@ _VISIBLE, _PLAIN = _Visible(_APOSTROPHES), _Plain(_APOSTROPHES | _MINUS)
 def _split(text: str) -> tuple[str, ...]:
     """Return the case-folded words of `text`, articles included, CJK still in one piece."""
     text = text.replace(_NO_CHARACTER, " ")
-    if not text.isascii():
+    if text.isascii():  # which NFKC leaves as it is
+        text = text.lower().translate(_PLAIN)
+    else:
         text = unicodedata.normalize("NFKC", text.translate(_VISIBLE))
-    text = unicodedata.normalize("NFKC", text.casefold()).translate(_PLAIN)
+        text = unicodedata.normalize("NFKC", text.casefold()).translate(_PLAIN)
     if "." in text:
         text = _ABBREVIATION.sub(lambda match: f" {match[0].replace('.', '')} ", text)
     return tuple(_LOOSE_SIGN.sub(" ", text).split())
 
 
 @lru_cache(maxsize=1 << 14)
+def _kept(text: str) -> tuple[str, ...]:
+    """Return the words of `text` without articles; all of them if there is nothing else."""
+    words = _split(text)
+    return tuple([word for word in words if word not in ARTICLES]) or words
+
+
 def normalise(text: str) -> str:
     """Return `text` in lower case, without punctuation and articles, blanks squeezed.
 
     SQuAD's normalisation (Rajpurkar et al. 2016) with the changes listed at the top of this module.
     A text of nothing but articles keeps them, so that "A" and "The" stay different answers.
     """
-    words = _split(text)
-    return " ".join([word for word in words if word not in ARTICLES] or words)
+    return " ".join(_kept(text))
 
 
-@lru_cache(maxsize=1 << 14)
 def tokens(text: str) -> tuple[str, ...]:
     """Return the words of the normalised `text` (no articles); each CJK character is a word."""
-    return tuple(_CJK.sub(r" \1 ", normalise(text)).split())
+    kept = _kept(text)
+    normal = " ".join(kept)
+    return kept if normal.isascii() else tuple(_by_character(normal).split())
 
 
 def words(text: str) -> list[str]:
     """Return the words of `text` as written, articles included: what length is counted in."""
-    return _CJK.sub(r" \1 ", " ".join(_split(text))).split()
+    return _by_character(" ".join(_split(text))).split()
+
+
+def _by_character(text: str) -> str:
+    """Return `text` with blanks around each CJK character."""
+    return text if text.isascii() else _CJK.sub(r" \1 ", text)
 
 
 class _References(NamedTuple):
@@ -132,14 +145,17 @@ def token_f1(answer: str, references: Iterable[str]) -> float:
     Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
     """
     said, known = tokens(answer), _read(tuple(references))
-    counts = [(word, said.count(word)) for word in known.all_words.intersection(said)]
-    best = 0.0
-    for reference in known.words if counts else ():
-        overlap = 0
-        for word, count in counts:
-            overlap += min(count, reference.count(word))
-        best = max(best, 2.0 * overlap / (len(said) + len(reference)))
-    return best
+    shared = known.all_words.intersection(said)
+    if not shared:
+        return 0.0
+    if len(shared) == 1:  # of a random answer mostly
+        (word,) = shared
+        count = said.count(word)
+        overlaps = [min(count, reference.count(word)) for reference in known.words]
+    else:
+        counts = [(word, said.count(word)) for word in shared]
+        overlaps = [sum([min(n, r.count(word)) for word, n in counts]) for r in known.words]
+    return max(2.0 * n / (len(said) + len(r)) for n, r in zip(overlaps, known.words, strict=True))
 
 
 def contains_value(answer: str, value: str) -> bool:
