@@ -11,10 +11,13 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+import torch
 from main_job import RESULTS, job, machine, write_csv
 from rich.console import Console
 
@@ -32,6 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trpo": {},
     "dqn": {},
     "qrdqn": {},
+    "dqn, dueling head": {"algorithm": "dueling_dqn:make"},
 }
 """What differs from the default `RLConfig`; the own learning rates are in `agents.algorithms`."""
 FIGURES = ("accuracy", "exact_match", "satisfaction")
@@ -52,6 +56,8 @@ class AlgorithmsCommand:
     """The CSV file."""
     log_dir: str = "runs/algorithms"
     """Folder in which the runs' folders are made."""
+    jobs: int = 1
+    """Runs side by side; from two on each has one thread."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -61,13 +67,21 @@ def main(arguments: Sequence[str]) -> None:
         if name not in SETTINGS:
             raise QAError(f"unknown algorithm '{name}'{suggest(name, list(SETTINGS))}")
     rows: list[dict[str, Any]] = []
-    for seed in command.seeds:
-        warm = warm_started(job(seed, command.log_dir))
-        for name in command.only:
-            rows += figures(name, seed, learn(warm, name, command.rated))
+    with ProcessPoolExecutor(command.jobs, get_context("spawn"), _one_thread, (command.jobs,)) as pool:
+        configs = [job(seed, command.log_dir) for seed in command.seeds]
+        warm = dict(zip(command.seeds, pool.map(warm_started, configs), strict=True))
+        pairs = [(name, seed) for seed in command.seeds for name in command.only]
+        tasks = [(warm[seed], name, command.rated) for name, seed in pairs]
+        for (name, seed), results in zip(pairs, pool.map(learn, *zip(*tasks, strict=True)), strict=True):
+            rows += figures(name, seed, results)
             write_csv(command.out, FIELDS, rows)
     print(markdown(rows))
     print(f"\nseeds {', '.join(map(str, command.seeds))}; {machine()}; every number is in {command.out}")
+
+
+def _one_thread(jobs: int) -> None:
+    if jobs > 1:
+        torch.set_num_threads(1)
 
 
 def warm_started(config: TrainConfig) -> Run:
@@ -83,14 +97,14 @@ def warm_started(config: TrainConfig) -> Run:
 
 def learn(warm: Run, algorithm: str, rated: int) -> dict[str, Any]:
     """Learn with an algorithm from a copy of the warm start; the content of ``results.json``."""
-    folder = warm.folder.with_name(f"{warm.folder.name}-{algorithm}")
+    folder = warm.folder.with_name(f"{warm.folder.name}-{algorithm.replace(', ', '-').replace(' ', '-')}")
     shutil.rmtree(folder, ignore_errors=True)
     left_out = shutil.ignore_patterns("checkpoint", "model.safetensors", "results.json", "events*")
     run = Run(shutil.copytree(warm.folder, folder, ignore=left_out))
     config = run.config()
     default = TrainConfig()
-    settings = {"timesteps": 15 * rated, "max_rated": rated, "eval_every": 5, **SETTINGS[algorithm]}
-    rl = dataclasses.replace(RLConfig(algorithm=algorithm), **settings)
+    settings = {"timesteps": 15 * rated, "max_rated": rated, "eval_every": 5, "algorithm": algorithm}
+    rl = dataclasses.replace(RLConfig(), **settings | SETTINGS[algorithm])
     config = dataclasses.replace(config, rl=rl, warm_start=default.warm_start)
     run.write_json("config.json", to_dict(config))
     return Trainer(config, run, Console()).train()
