@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import nn
+from torch import Tensor, nn
 
 from agents.config import TrainConfig, from_dict, to_dict
 from policies.language_model import LSTMAttentionLM
@@ -184,7 +184,9 @@ class Run:
     def save_weights(self, module: nn.Module, name: str) -> None:
         """Write a module's weights, and in the file's header which vocabulary they belong to."""
         metadata = {"vocabulary": self.read_json("versions.json")["vocabulary"]}
-        self._replace(name, lambda path: save_model(module, str(path), metadata))
+        # Copies: on a GPU the weights of an LSTM share one piece of memory, which safetensors refuses.
+        weights = {key: tensor.cpu().clone() for key, tensor in untied(module).items()}
+        self._replace(name, lambda path: save_file(weights, path, metadata))
 
     def load_weights(self, module: nn.Module, name: str) -> None:
         """Read weights that `save_weights` wrote; a safetensors file holds numbers only.
@@ -229,11 +231,15 @@ class Run:
 
     def _load(self, module: nn.Module, name: str, strict: bool) -> None:
         try:
-            missing, _ = load_model(module, str(self.path(name)), strict=strict)
-        except (SafetensorError, RuntimeError, KeyError) as error:
+            weights = load_file(self.path(name))
+            unknown = module.load_state_dict(weights, strict=False).unexpected_keys
+        except (SafetensorError, RuntimeError) as error:
             raise self._broken(name, error) from None
-        if missing:
-            raise self._broken(name, f"it lacks {', '.join(missing)}")
+        found = {t.data_ptr() for key, t in module.state_dict().items() if key in weights}
+        missing = [key for key, tensor in untied(module).items() if tensor.data_ptr() not in found]
+        if missing or (strict and unknown):
+            wrong = f"it lacks {', '.join(missing)}" if missing else f"it also has {', '.join(unknown)}"
+            raise self._broken(name, wrong)
 
     def _broken(self, name: str, error: object) -> QAError:
         reason = " ".join(str(error).split())
@@ -278,6 +284,13 @@ class Run:
         temporary = path.with_name(path.name + ".tmp")
         write(temporary)
         os.replace(temporary, path)
+
+
+def untied(module: nn.Module) -> dict[str, Tensor]:
+    """A module's weights by name; those that several names share once, under the first of them."""
+    first: dict[int, str] = {}
+    weights = module.state_dict()
+    return {key: t for key, t in weights.items() if first.setdefault(t.data_ptr(), key) == key}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

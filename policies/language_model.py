@@ -200,7 +200,8 @@ class LSTMAttentionLM(nn.Module):
         if embedded.shape[1] == 1:  # the same sums, without what a call for many steps sets up
             h, c = torch.lstm_cell(embedded[:, 0], (state.h, state.c), *self.decoder.all_weights[0])
             return h.unsqueeze(1), h, c
-        outputs, (h, c) = self.decoder(embedded, (state.h.unsqueeze(0), state.c.unsqueeze(0)))
+        before = (state.h.unsqueeze(0).contiguous(), state.c.unsqueeze(0).contiguous())  # cuDNN wants that
+        outputs, (h, c) = self.decoder(embedded, before)
         return outputs, h[0], c[0]
 
     def log_probabilities(self, decoded: Decoded) -> Tensor:

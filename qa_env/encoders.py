@@ -176,7 +176,9 @@ class LSTMEncoder(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write weights and sizes to a safetensors file."""
         metadata = {"encoder_config": json.dumps(asdict(self.config))}
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, str(path), metadata=metadata)
+        # Copies: on a GPU the weights of an LSTM share one piece of memory, which safetensors refuses.
+        weights = {name: tensor.cpu().clone() for name, tensor in self.state_dict().items()}
+        save_file(weights, str(path), metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> LSTMEncoder:
