@@ -67,6 +67,7 @@ def make_trpo(env: VecEnv, config: RLConfig, common: dict[str, Any]) -> AnswerTR
         batch_size=config.batch_size,
         n_critic_updates=1,
         cg_max_steps=3,
+        curvature_batch=config.batch_size,
         target_kl=config.trust_region,
         **on_policy(config),
         **actor_critic(common, config),

@@ -173,3 +173,22 @@ def test_trpo_steps_as_the_stock_one_does(new_task: NewTask) -> None:
     stock, ours = stepped(TRPO), stepped(AnswerTRPO)
     assert stock.abs().max() > 1e-3
     torch.testing.assert_close(ours, stock, atol=1e-4, rtol=1e-2)
+
+
+def test_trpo_may_take_the_curvature_of_a_part_and_stays_in_the_trust_region(new_task: NewTask) -> None:
+    model = new_model(
+        new_task,
+        AnswerTRPO,
+        n_steps=10,
+        rollout_buffer_class=AnswerRolloutBuffer,
+        cg_max_steps=2,
+        n_critic_updates=1,
+        target_kl=0.01,
+        curvature_batch=10,
+    )
+    before = parameters_to_vector(model.policy.lm.parameters()).detach().clone()
+    for _ in range(4):
+        model.learn(40, reset_num_timesteps=False)
+        assert 0 <= model.logger.name_to_value["train/kl_divergence_loss"] < 0.01
+    after = parameters_to_vector(model.policy.lm.parameters()).detach()
+    assert torch.isfinite(after).all() and (after - before).abs().max() > 1e-4
