@@ -317,6 +317,19 @@ def test_tokens_are_drawn_as_often_as_their_probability_says() -> None:
     assert torch.equal(drawn, draw(log_probs, torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.parametrize("chance", [0.0, 2.0**-53, 0.5, 1 - 2.0**-53])
+def test_a_token_without_a_chance_is_never_drawn(monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
+    monkeypatch.setattr(torch, "rand", lambda shape, **kwargs: torch.full(shape, chance, dtype=torch.float64))
+    logits = torch.randn(50, 30_000, generator=torch.Generator().manual_seed(0))
+    nought = torch.rand_like(logits) < 0.5
+    nought[:, :10], nought[:, -10:] = True, True  # where rounding would lead
+    log_probs = logits.masked_fill(nought, -1e8).log_softmax(1)
+    drawn = draw(log_probs)
+    assert not nought.gather(1, drawn.unsqueeze(1)).any()
+    if chance > 0.9:
+        assert (drawn > 29_900).all()
+
+
 @pytest.mark.parametrize(
     "senseless",
     [
