@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,12 +95,12 @@ def figures(results: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
 
 
 def write_csv(path: str, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; fields that a row lacks stay empty."""
+    """Write rows as CSV, each with the machine; fields that a row lacks stay empty."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields, lineterminator="\n")
+        writer = csv.DictWriter(file, (*fields, "machine"), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({"machine": machine(), **row} for row in rows)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +124,13 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 def machine() -> str:
     """What the timings were taken on."""
-    return f"{torch.get_num_threads()} threads on {platform.machine()}, torch {torch.__version__}"
+    described = Path("/proc/cpuinfo")  # Linux
+    lines = described.read_text().splitlines() if described.is_file() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.machine()
+    return (
+        f"{torch.get_num_threads()} threads, {os.cpu_count()} cores, {processor}, torch {torch.__version__}"
+    )
 
 
 if __name__ == "__main__":
