@@ -72,6 +72,7 @@ class AnswerRolloutBuffer(RolloutBuffer):
             setattr(self, name, np.zeros(shape, dtype=np.float32))
         self.generator_ready = False
         self._questions: dict[str, list[NDArray[Any]]] = {"source": [], "memory": [], "lane": [], "step": []}
+        self._computed: list[Tensor] = []  # values and log-probabilities of each step, ``(2, n_envs)``
         self.pos, self.full = 0, False
 
     def add(  # type: ignore[override]
@@ -95,13 +96,13 @@ class AnswerRolloutBuffer(RolloutBuffer):
         self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[self.pos] = reward
         self.episode_starts[self.pos] = episode_start
-        self.values[self.pos] = value.flatten().cpu().numpy()
-        self.log_probs[self.pos] = log_prob.cpu().numpy()
+        self._computed.append(torch.stack((value.flatten(), log_prob)))  # a GPU is not waited for here
         self.pos += 1
         self.full = self.pos == self.buffer_size
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: NDArray[Any]) -> None:
         """Group the rows into answers, charge the KL penalty, then compute returns as SB3 does."""
+        self.values, self.log_probs = torch.stack(self._computed, dim=1).float().cpu().numpy()
         self._group()
         self.raw_rewards = self.rewards.copy()
         if self.reference is not None:

@@ -55,12 +55,15 @@ class RolloutCache:
             fresh = False
         else:
             new = (source != self.source).any(1) | (answer != self.answer).any(1)
-            fresh = not bool((answer[new] != PAD).any())
+            fresh = True
         self.version, self.weights = version, weights
-        rows = new.nonzero().squeeze(1)
+        begun = (answer != PAD).any(1)
+        lengths = (source != PAD).sum(1)
+        told = torch.stack((new, new & begun, lengths)).cpu()  # together: a GPU is waited for once a step
+        rows = told[0].nonzero().squeeze(1).to(source.device)
         if len(rows):
-            self._begin(rows, source, answer, read_memory(rows, fresh))
-        longest = max(int((self.source != PAD).sum(1).max()), 1)
+            self._begin(rows, source, answer, read_memory(rows, fresh and not bool(told[1].any())))
+        longest = max(int(told[2].max()), 1)
         memory = Memory(self.source[:, :longest], self.values[:, :longest], self.keys[:, :longest])
         state = self.state._replace(run=self.state.run[:, :longest])
         decoded, state = self.lm.step(self.token, state, memory)
