@@ -6,14 +6,21 @@ import hashlib
 import json
 import statistics
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
+from uuid import uuid4
 
 from qa_env.errors import QAError
 from qa_env.feedback import labels
-from qa_env.feedback.store.checks import check_choice, check_number, check_text, check_uuid, is_whole
+from qa_env.feedback.store.checks import (
+    check_choice,
+    check_number,
+    check_order,
+    check_text,
+    check_uuid,
+    check_whole,
+)
 
 Role = Literal["user", "expert"]
 Purpose = Literal["train", "uniform", "probe", "repeat"]
@@ -77,8 +84,8 @@ class AnswerRecord:
             check_text("a context", self.context)
         if not self.question.strip():
             raise QAError("a question must not be blank")
-        if self.step is not None and not (is_whole(self.step) and self.step >= 0):
-            raise QAError(f"an answer's step must be a whole number from 0, got {self.step!r:.40}")
+        if self.step is not None:
+            check_whole("an answer's step", self.step, 0)
 
     @property
     def question_id(self) -> str:
@@ -122,8 +129,7 @@ class Query:
         check_number("a query's priority", self.priority)
         if self.expires is not None:
             check_number("expires", self.expires)
-        if not (is_whole(self.needed) and self.needed >= 1):
-            raise QAError(f"a query's needed must be a whole number from 1, got {self.needed!r:.40}")
+        check_whole("a query's needed", self.needed, 1)
         self._check_answers()
 
     def _check_answers(self) -> None:
@@ -205,10 +211,7 @@ class FeedbackEvent:
         check_text("a label", labels.to_json(self.label))
         if not isinstance(self.unsure, bool):
             raise QAError(f"unsure must be true or false, got {self.unsure!r:.40}")
-        order = self.shown_order
-        if not isinstance(order, Sequence) or sorted(order) != list(range(len(order))):
-            raise QAError(f"shown_order must be the places 0, 1, ... in some order, got {order!r:.60}")
-        object.__setattr__(self, "shown_order", tuple(order))
+        object.__setattr__(self, "shown_order", check_order("shown_order", self.shown_order))
         check_number("created", self.created)
         if self.latency is not None:
             check_number("a latency", self.latency)
@@ -227,12 +230,12 @@ class FeedbackEvent:
         latency: float | None = None,
         supersedes: str | None = None,
         created: float | None = None,
+        uuid: str | None = None,
     ) -> FeedbackEvent:
-        """An event with a new uuid; `created` is now if left out."""
+        """An event with a new uuid and of this moment, where they are left out."""
         now = time.time() if created is None else created
-        return cls(
-            str(uuid.uuid4()), query, rater, label, unsure, tuple(shown_order), latency, now, supersedes
-        )
+        key = str(uuid4()) if uuid is None else uuid
+        return cls(key, query, rater, label, unsure, tuple(shown_order), latency, now, supersedes)
 
 
 @dataclass(frozen=True)

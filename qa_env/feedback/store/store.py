@@ -52,7 +52,7 @@ class Store:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = Database(url, timeout)
-        self._clock = clock
+        self.clock = clock
         try:
             schema.prepare(self.database, must_exist)
             if vocabulary is not None:
@@ -95,7 +95,7 @@ class Store:
             QAError: If the name is blank, or known with another role.
         """
         with self.database.write() as connection:
-            writing.put_rater(connection, Rater(name, role), self._clock())
+            writing.put_rater(connection, Rater(name, role), self.clock())
 
     def disable_rater(self, name: str) -> None:
         """Ask a rater no more, and take no more labels from it; those it gave stay.
@@ -106,7 +106,7 @@ class Store:
         rater = tables.rater
         with self.database.write() as connection:
             writing.check_rater(connection, name, may_be_disabled=True)
-            connection.execute(sa.update(rater).where(rater.c.name == name).values(disabled=self._clock()))
+            connection.execute(sa.update(rater).where(rater.c.name == name).values(disabled=self.clock()))
 
     def raters(self) -> list[Rater]:
         """All raters in the order they came."""
@@ -122,7 +122,7 @@ class Store:
         Returns:
             The queries' ids, in their order.
         """
-        now = self._clock()
+        now = self.clock()
         with self.database.write() as connection:
             writing.put_queries(connection, [(query, now) for query in queries], renew=True)
         return [query.id for query in queries]
@@ -147,7 +147,7 @@ class Store:
         Raises:
             QAError: If the rater is unknown or disabled.
         """
-        now = self._clock()
+        now = self.clock()
         with self.database.write() as connection:
             writing.check_rater(connection, rater)
             row = connection.execute(reading.held_query(rater, kinds, now)).one_or_none()
@@ -218,7 +218,7 @@ class Store:
     def open_queries(self) -> int:
         """How many queries have not expired and still need labels."""
         with self.database.read() as connection:
-            return reading.count_open(connection, self._clock())
+            return reading.count_open(connection, self.clock())
 
     def labels_given(self) -> int:
         """How many labels stand; a skip is none, and an edited label is one. This is the budget used."""
@@ -228,7 +228,7 @@ class Store:
     def stats(self) -> Stats:
         """The contents in numbers."""
         with self.database.read() as connection:
-            return reading.stats(connection, self._clock())
+            return reading.stats(connection, self.clock())
 
     def close(self) -> None:
         """Close all connections."""

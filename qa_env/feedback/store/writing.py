@@ -53,6 +53,12 @@ def put_rater(connection: Connection, rater: Rater, now: float) -> None:
         connection.execute(sa.insert(tables.rater), row)
 
 
+def put_user(connection: Connection, name: str, now: float) -> None:
+    """Add a rater as a user, unless it is there in whatever role."""
+    if connection.execute(_RATER, {"name": name}).one_or_none() is None:
+        put_rater(connection, Rater(name), now)
+
+
 def check_rater(connection: Connection, name: str, may_be_disabled: bool = False) -> None:
     """Raise a QAError unless there is such a rater, and it is not disabled."""
     row = connection.execute(_RATER, {"name": name}).one_or_none()
@@ -137,7 +143,7 @@ def put_event(connection: Connection, event: FeedbackEvent, imported: bool = Fal
     """
     found = connection.execute(_EVENT, {"uuid": event.uuid}).one_or_none()
     if found is not None:
-        if feedback_event(found) != event:
+        if _said(feedback_event(found)) != _said(event):
             raise QAError(f"the uuid {event.uuid} is that of another label already; make a new one for each")
         return False
     check_rater(connection, event.rater, may_be_disabled=imported)
@@ -146,6 +152,11 @@ def put_event(connection: Connection, event: FeedbackEvent, imported: bool = Fal
     connection.execute(sa.insert(_event), _event_row(event))
     connection.execute(_END_LEASE, {"of_query": event.query, "of_rater": event.rater})
     return True
+
+
+def _said(event: FeedbackEvent) -> tuple[object, ...]:
+    """What makes two events the same; a table, say, has no latencies."""
+    return event.query, event.rater, event.label, event.unsure
 
 
 def _event_row(event: FeedbackEvent) -> dict[str, Any]:
