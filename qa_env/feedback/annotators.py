@@ -113,7 +113,7 @@ class SimulatedAnnotator:
         key = hashlib.sha256(f"{self.seed}\0{self.name}\0{query}".encode()).digest()
         rng = np.random.default_rng(np.frombuffer(key, dtype="<u4"))
         # What decides is drawn first and always: an error can be switched on, and the other draws stay.
-        draws = _Draws(*rng.random(len(_Draws._fields)))
+        draws = _Draws(*rng.random(len(_Draws._fields)).tolist())
         latency = self.config.delay_median * math.exp(self.config.delay_sigma * rng.standard_normal())
         order = tuple(int(place) for place in rng.permutation(len(scores)))
         if shown_order is not None:
