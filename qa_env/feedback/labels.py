@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,9 @@ class Rating:
         _check_range("rating", self.low, self.high)
         if self.low != int(self.low) or self.high != int(self.high):
             raise QAError(f"a rating must be a whole number from 1 to 5, got {self.low} to {self.high}")
+        # JSON may say 3.0, which must not be kept as another label than 3.
+        object.__setattr__(self, "low", int(self.low))
+        object.__setattr__(self, "high", int(self.high))
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Pair:
         """Raise a QAError for another choice or strength."""
         if self.choice not in get_args(Choice):
             raise QAError(f"a choice must be one of {', '.join(get_args(Choice))}; got {self.choice!r:.40}")
-        if self.strength not in STRENGTHS:
+        if not _is_whole(self.strength) or self.strength not in STRENGTHS:
             raise QAError(f"a strength must be 1, 2 or 3, got {self.strength!r:.40}")
 
 
@@ -92,8 +95,8 @@ class Ranking:
 
     def __post_init__(self) -> None:
         """Raise a QAError unless there are at least two ranks, whole and from 1."""
-        ranks = tuple(self.ranks)
-        if len(ranks) < 2 or not all(isinstance(r, int) and r >= 1 for r in ranks):
+        ranks = tuple(self.ranks) if isinstance(self.ranks, Sequence) else ()
+        if len(ranks) < 2 or not all(_is_whole(r) and r >= 1 for r in ranks):
             raise QAError(f"a ranking needs two or more ranks from 1, got {self.ranks!r:.60}")
         object.__setattr__(self, "ranks", ranks)
 
@@ -190,7 +193,7 @@ def from_json(text: str) -> Label:
         raise QAError(f"a label must be a JSON object, got {text!r:.60}")
     fields = dict(values)
     name = fields.pop("form", None)
-    if name not in LABELS:
+    if not isinstance(name, str) or name not in LABELS:
         raise QAError(f"a label's form must be one of {', '.join(LABELS)}; got {name!r:.40}")
     if isinstance(fields.get("ranks"), list):
         fields["ranks"] = tuple(fields["ranks"])
@@ -214,6 +217,10 @@ def answer_id(question: str, context: str | None, answer: str) -> str:
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_range(kind: str, low: float, high: float) -> None:

@@ -68,50 +68,47 @@ def order_weights(ranks: IntArray) -> FloatArray:
     """Who still takes part when each place of a ranking is given away, as weights.
 
     Args:
-        ranks: Shape ``(rankings, answers)``, 1 the best; ties allowed.
+        ranks: Shape ``(answers, rankings)``, 1 the best; ties allowed.
 
     Returns:
-        Shape ``(rankings, places, answers)``. An answer that ranks below takes part fully, one that ranks
+        Shape ``(places, answers, rankings)``. An answer that ranks below takes part fully, one that ranks
         above not at all. Of ``m`` answers that tie, each takes part to ``1, 1 - 1/m, ..., 1/m`` in their
         ``m`` places: Efron's (1977) treatment of ties, by which a shared rank says that the answers are
         about equally good.
     """
-    below = ranks[:, None, :] > ranks[:, :, None]
-    tied = ranks[:, None, :] == ranks[:, :, None]
-    earlier = np.tril(np.ones(ranks.shape[1:] * 2, dtype=bool), -1)
-    gone = (tied & earlier).sum(axis=2, keepdims=True) / tied.sum(axis=2, keepdims=True)
+    below = ranks[None] > ranks[:, None]
+    tied = ranks[None] == ranks[:, None]
+    earlier = np.tril(np.ones((len(ranks), len(ranks)), dtype=bool), -1)[:, :, None]
+    gone = (tied & earlier).sum(axis=1, keepdims=True) / tied.sum(axis=1, keepdims=True)
     weights: FloatArray = below + tied * (1.0 - gone)
     return weights
 
 
 class Order(NamedTuple):
-    """The probability of rankings; the gradient and negative Hessian of its logarithm in the values."""
+    """The probability of rankings, and each answer's chance to get each place.
+
+    Attributes:
+        p: Shape ``(...)``.
+        chances: Shape ``(places, answers, ...)``. The gradient of ``log p`` in the values is 1 less their
+            sum over the places; its negative Hessian is the sum of the places' multinomial covariances.
+    """
 
     p: FloatArray
-    gradient: FloatArray
-    information: FloatArray
+    chances: FloatArray
 
 
 def order(values: FloatArray, weights: FloatArray) -> Order:
     """Plackett-Luce: each place goes to one of those left, with chances as ``exp(value)``.
 
     Args:
-        values: Shape ``(..., answers)``.
-        weights: What `order_weights` gives, broadcast to ``(..., places, answers)``.
-
-    Returns:
-        ``p`` of shape ``(...)``, ``gradient`` of ``(..., answers)``, ``information`` of
-        ``(..., answers, answers)``.
+        values: Shape ``(answers, ...)``.
+        weights: What `order_weights` gives, to be broadcast to ``(places, answers, ...)``.
     """
-    top = values.max(axis=-1, keepdims=True)
-    chances = weights * np.exp(values - top)[..., None, :]
-    totals = chances.sum(axis=-1, keepdims=True)
-    shares = chances / totals
-    log_p = (values - top).sum(axis=-1) - np.log(totals[..., 0]).sum(axis=-1)
-    taken = shares.sum(axis=-2)
-    information = -np.einsum("...pi,...pj->...ij", shares, shares)
-    information += taken[..., None] * np.eye(values.shape[-1])
-    return Order(np.exp(log_p), 1.0 - taken, information)
+    values = values - values.max(axis=0)
+    left = weights * np.exp(values)
+    totals = left.sum(axis=1)
+    log_p = values.sum(axis=0) - np.log(totals).sum(axis=0)
+    return Order(np.exp(log_p), left / totals[:, None])
 
 
 class Mixture(NamedTuple):

@@ -183,7 +183,7 @@ def _collect(table: Grades, said: GradesRead, shape: tuple[int, int]) -> tuple[F
 
 
 class RankingsRead(NamedTuple):
-    """As `GradesRead`, for ``n`` rankings of ``m`` answers: `at` is ``(points, n, m)``."""
+    """As `GradesRead`, for ``n`` rankings of ``m`` answers: `at` is ``(m, n, points)``."""
 
     at: FloatArray
     terms: Order
@@ -193,12 +193,12 @@ class RankingsRead(NamedTuple):
 
 
 def read_rankings(table: Rankings, channel: Channel, lapse: FloatArray, at: FloatArray) -> RankingsRead:
-    """Evaluate ``n`` rankings at points of equal weight, shape ``(points, n, m)``."""
+    """Evaluate ``n`` rankings at points of equal weight, shape ``(m, n, points)``."""
     rows = table.rows
-    terms = order(channel.scale(rows.rater)[:, None] * at, table.places)
-    source = mixture(terms.p, rows.uniform, lapse[rows.rater], rows.unsure)
-    weight = rows.weight * source.meant / len(at)
-    return RankingsRead(at, terms, source.meant, weight, source.lapsed.mean(axis=0))
+    terms = order(channel.scale(rows.rater)[:, None] * at, table.places[..., None])
+    source = mixture(terms.p, rows.uniform[:, None], lapse[rows.rater, None], rows.unsure[:, None])
+    weight = rows.weight[:, None] * source.meant / at.shape[-1]
+    return RankingsRead(at, terms, source.meant, weight, source.lapsed.mean(axis=1))
 
 
 def update_rankings(
@@ -208,8 +208,9 @@ def update_rankings(
     raters = len(channel.parameters)
     gradient, information = np.zeros((raters, 1)), np.zeros((raters, 1, 1))
     for table, (at, terms, _, weight, _) in zip(tables, said, strict=True):
-        slope = (weight * (at * terms.gradient).sum(axis=2)).sum(axis=0)
-        bend = (weight * np.einsum("pni,pnij,pnj->pn", at, terms.information, at)).sum(axis=0)
+        means = (terms.chances * at).sum(axis=1)
+        slope = (weight * (at.sum(axis=0) - means.sum(axis=0))).sum(axis=1)
+        bend = (weight * ((terms.chances * at**2).sum(axis=(0, 1)) - (means**2).sum(axis=0))).sum(axis=1)
         gradient[:, 0] += np.bincount(table.rows.rater, slope, raters)
         information[:, 0, 0] += np.bincount(table.rows.rater, bend, raters)
     channel.step(gradient, information, config)

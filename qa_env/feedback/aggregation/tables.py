@@ -58,7 +58,7 @@ class Rankings:
 
     Attributes:
         rows: Whose they are, and about what.
-        places: `order_weights` of their ranks, shape ``(rows, answers, answers)``.
+        places: `order_weights` of their ranks, shape ``(answers, answers, rows)``.
     """
 
     rows: Rows
@@ -131,7 +131,7 @@ def read(judgements: Sequence[Judgement], roles: Roles, config: AggregationConfi
     grades, rankings = [], []
     for (name, number), parts in sorted(said.items()):
         if name == "ranking":
-            places = order_weights(np.array([_ranks(part.judgement) for part in parts]))
+            places = order_weights(np.array([_ranks(part.judgement) for part in parts]).T)
             rankings.append(Rankings(rows(parts, np.full(len(parts), random_order(number))), places))
         else:
             form = {"rating": RATING, "percent": PERCENT, "thumb": THUMB, "pair": pair}[name]
