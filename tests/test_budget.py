@@ -7,12 +7,13 @@ import types
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa_env.errors import QAError
 from qa_env.feedback.budget import ADAPTIVE, PACES, SCHEDULES, WINDOW, Budget, BudgetConfig
 
+steady = settings(derandomize=True, deadline=None, database=None)
 NAMES = st.sampled_from(sorted(SCHEDULES))
 PROGRESS = st.floats(0, 1)
 CONFIGS = st.builds(
@@ -87,6 +88,7 @@ def test_no_more_than_the_share_of_a_rollout_is_asked_about_but_one_may_be() -> 
     assert [budget.allowed(1.0, finished) for finished in (0, 1, 3, 10, 100)] == [0, 1, 1, 2, 29]
 
 
+@steady
 @given(CONFIGS, st.lists(st.tuples(PROGRESS, st.integers(0, 300), PROGRESS, PROGRESS), max_size=20))
 def test_a_budget_is_never_overspent(config: BudgetConfig, steps) -> None:
     budget = Budget(config)
@@ -101,6 +103,7 @@ def test_a_budget_is_never_overspent(config: BudgetConfig, steps) -> None:
         assert budget.asked + budget.left == config.labels and 0 <= budget.given <= budget.asked
 
 
+@steady
 @given(CONFIGS, st.lists(PROGRESS, max_size=10).map(sorted))
 def test_what_is_allowed_rises_with_progress_and_all_is_at_the_end(config: BudgetConfig, steps) -> None:
     budget = Budget(config)
@@ -109,6 +112,7 @@ def test_what_is_allowed_rises_with_progress_and_all_is_at_the_end(config: Budge
     assert budget.allowed(1.0, 100_000_000) == config.labels
 
 
+@steady
 @given(CONFIGS, st.lists(st.tuples(PROGRESS, PROGRESS), max_size=80).map(sorted))
 def test_a_budget_goes_on_from_its_state_as_if_nothing_had_happened(config: BudgetConfig, steps) -> None:
     whole, resumed = Budget(config), Budget(config)
