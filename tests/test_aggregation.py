@@ -155,7 +155,8 @@ def test_tied_ranks_are_treated_as_by_efron() -> None:
 def test_bradley_terry_agrees_with_choix() -> None:
     rng = np.random.default_rng(0)
     wins = [tuple(rng.choice(6, 2, replace=False).tolist()) for _ in range(60)]
-    found = aggregate([one("r", Pair("first"), f"a{w}", f"a{x}") for w, x in wins], config=PLAIN)
+    said = [one(f"r{i}", Pair("first"), f"a{w}", f"a{x}") for i, (w, x) in enumerate(wins)]
+    found = aggregate(said, config=PLAIN)
     mean, covariance = choix.ep_pairwise(6, wins, alpha=1.0, model="logit")
     np.testing.assert_allclose(means(found, 6), mean, atol=0.01)
     np.testing.assert_allclose(sds(found, 6), np.sqrt(np.diag(covariance)), atol=0.02)
@@ -421,6 +422,27 @@ def test_one_rater_can_move_an_answer_only_so_far(number: int, form: str) -> Non
     assert after.quality["a0"].mean - before.quality["a0"].mean < 0.7
     assert after.prefers("a4", "a0") > 0.9
     assert abs(after.quality["a2"].mean - before.quality["a2"].mean) < 0.3
+
+
+def test_two_raters_outweigh_a_third_who_was_credible_and_then_repeats_itself() -> None:
+    credible = [dataclasses.replace(j, rater="x") for j in HONEST if j.rater == "r0"]
+    doubted = [one("r1", Rating(1, 1), "b"), one("r2", Rating(2, 2), "b")]
+    found = aggregate(HONEST + credible + doubted + [one("x", Rating(5, 5), "b")] * 500)
+    assert found.quality["b"].mean < -0.5 and found.quality["b"].n == 502
+
+
+def test_saying_the_same_again_says_nothing_new() -> None:
+    for label, *answers in ((Rating(4, 4), "a"), (Pair("first"), "a", "b"), (Ranking((1, 2)), "a", "b")):
+        once, often = (aggregate([one("r", label, *answers)] * times) for times in (1, 7))
+        assert often.quality["a"].mean == pytest.approx(once.quality["a"].mean)
+        assert often.quality["a"].sd == pytest.approx(once.quality["a"].sd)
+
+
+def test_one_rater_s_labels_of_an_answer_weigh_at_most_the_cap() -> None:
+    said = [one("r", Pair("first"), "a", f"b{i}") for i in range(12)]
+    tight, loose = (aggregate(said, config=AggregationConfig(rater_cap=cap)) for cap in (2.0, 12.0))
+    assert tight.quality["a"].mean < loose.quality["a"].mean
+    assert tight.quality["a"].sd > loose.quality["a"].sd
 
 
 def test_each_further_rater_makes_an_answer_better_known() -> None:

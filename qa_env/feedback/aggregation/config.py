@@ -27,7 +27,8 @@ class AggregationConfig:
         gap_weight: How strongly the gaps between a rater's cut points are held to the shared ones: the
             relative standard deviation of a gap is about ``gap_weight ** -0.5``.
         expert_weight: How many users' labels one label of an expert counts for.
-        rater_cap: One rater's labels of one answer, however many, weigh at most as much as this many.
+        rater_cap: One rater's labels of one answer, however many, weigh at most as much as this many. Those
+            of one form about the same answers are repetitions, and weigh as one together.
         max_iterations: Steps of EM at most.
         tolerance: EM stops when no quality moves by more than this in a step.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,17 @@ from qa_env.feedback.aggregation.config import AggregationConfig, Roles
 from qa_env.feedback.aggregation.forms import PERCENT, PERCENT_BINS, RATING, THUMB, OrdinalForm, paired
 from qa_env.feedback.aggregation.likelihoods import IntArray, order_weights, random_order
 from qa_env.feedback.base import FloatArray
-from qa_env.feedback.labels import Correction, Judgement, Pair, Percent, Ranking, Rating, Skip, Thumb
+from qa_env.feedback.labels import (
+    Correction,
+    Judgement,
+    Pair,
+    Percent,
+    Ranking,
+    Rating,
+    Skip,
+    Thumb,
+    form,
+)
 
 
 @dataclass(frozen=True)
@@ -113,30 +123,21 @@ def read(judgements: Sequence[Judgement], roles: Roles, config: AggregationConfi
     counts = Counter(answer for judgement in opinions for answer in set(judgement.answers))
     labels = Counter(judgement.rater for judgement in opinions)
     pair = _pair_form(opinions)
-    weights = _weights(opinions, roles, config)
     said: dict[tuple[str, int], list[_Said]] = defaultdict(list)
     for judgement in opinions:
         for part in _parts(judgement, pair):
             said[part.form, len(part.answers)].append(part)
 
-    def rows(parts: list[_Said], uniform: FloatArray) -> Rows:
-        return Rows(
-            np.array([raters[part.judgement.rater] for part in parts]),
-            np.array([[answers[answer] for answer in part.answers] for part in parts]),
-            uniform,
-            np.array([config.unsure * part.judgement.unsure for part in parts]),
-            np.array([weights[part.judgement] for part in parts]),
-        )
-
+    index = _Index(answers, raters, _weights(opinions, roles, config), config.unsure)
     grades, rankings = [], []
     for (name, number), parts in sorted(said.items()):
         if name == "ranking":
             places = order_weights(np.array([_ranks(part.judgement) for part in parts]).T)
-            rankings.append(Rankings(rows(parts, np.full(len(parts), random_order(number))), places))
+            rankings.append(Rankings(index.rows(parts, np.full(len(parts), random_order(number))), places))
         else:
-            form = {"rating": RATING, "percent": PERCENT, "thumb": THUMB, "pair": pair}[name]
+            ordinal = {"rating": RATING, "percent": PERCENT, "thumb": THUMB, "pair": pair}[name]
             low, high = np.array([(part.low, part.high) for part in parts]).T
-            grades.append(Grades(rows(parts, (high - low) / form.grades), form, low, high))
+            grades.append(Grades(index.rows(parts, (high - low) / ordinal.grades), ordinal, low, high))
     return Table(
         tuple(answers),
         tuple(raters),
@@ -147,6 +148,22 @@ def read(judgements: Sequence[Judgement], roles: Roles, config: AggregationConfi
     )
 
 
+class _Index(NamedTuple):
+    answers: Mapping[str, int]
+    raters: Mapping[str, int]
+    weights: Mapping[Judgement, float]
+    unsure: float
+
+    def rows(self, parts: Sequence[_Said], uniform: FloatArray) -> Rows:
+        return Rows(
+            np.array([self.raters[part.judgement.rater] for part in parts]),
+            np.array([[self.answers[answer] for answer in part.answers] for part in parts]),
+            uniform,
+            np.array([self.unsure * part.judgement.unsure for part in parts]),
+            np.array([self.weights[part.judgement] for part in parts]),
+        )
+
+
 def _pair_form(judgements: Sequence[Judgement]) -> OrdinalForm:
     pairs = [judgement.label for judgement in judgements if isinstance(judgement.label, Pair)]
     return paired(any(pair.choice == "tie" for pair in pairs), any(pair.strength > 1 for pair in pairs))
@@ -155,15 +172,21 @@ def _pair_form(judgements: Sequence[Judgement]) -> OrdinalForm:
 def _weights(
     judgements: Sequence[Judgement], roles: Roles, config: AggregationConfig
 ) -> dict[Judgement, float]:
-    """What each judgement weighs, so that no rater weighs more on any answer than the cap allows."""
-    number = Counter(
-        (judgement.rater, answer) for judgement in judgements for answer in set(judgement.answers)
-    )
+    """What each judgement weighs: repetitions as one, and one rater's of an answer at most the cap."""
+
+    def query(judgement: Judgement) -> tuple[str, str, tuple[str, ...]]:
+        return judgement.rater, form(judgement.label), tuple(sorted(judgement.answers))
+
+    repeated = Counter(query(judgement) for judgement in judgements)
+    total: dict[tuple[str, str], float] = defaultdict(float)
+    for rater, _, answers in repeated:
+        for answer in set(answers):
+            total[rater, answer] += 1.0
     weights = {}
     for judgement in judgements:
-        most = max(number[judgement.rater, answer] for answer in judgement.answers)
+        most = max(total[judgement.rater, answer] for answer in judgement.answers)
         role = config.expert_weight if roles.get(judgement.rater) == "expert" else 1.0
-        weights[judgement] = role * min(1.0, config.rater_cap / most)
+        weights[judgement] = role * min(1.0, config.rater_cap / most) / repeated[query(judgement)]
     return weights
 
 
