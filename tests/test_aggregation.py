@@ -108,7 +108,7 @@ def test_pairs_with_ties_are_the_model_of_rao_and_kupper() -> None:
     np.testing.assert_allclose(tie, 1 - first - second)
 
 
-@pytest.mark.parametrize("bounds", [(-np.inf, -0.3), (-0.3, 0.8), (0.8, np.inf), (0.5, 0.5 + 1e-9)])
+@pytest.mark.parametrize("bounds", [(-np.inf, -0.3), (-0.3, 0.8), (0.8, np.inf)])
 def test_the_derivatives_of_an_interval_are_those_of_its_probability(bounds: tuple[float, float]) -> None:
     low, high = (np.array(bound) for bound in bounds)
     predictor, step = np.linspace(-4, 4, 9), 1e-5
@@ -121,8 +121,7 @@ def test_the_derivatives_of_an_interval_are_those_of_its_probability(bounds: tup
     bend = (log_p(step) - 2 * log_p(0) + log_p(-step)) / step**2
     np.testing.assert_allclose(-(terms.d_low + terms.d_high), slope, atol=1e-5)
     second = terms.d_low_low + terms.d_high_high + 2 * terms.d_low_high
-    if np.isinf(terms.d_low_high) or terms.d_low_high < 1e6:
-        np.testing.assert_allclose(second, bend, atol=1e-4)
+    np.testing.assert_allclose(second, bend, atol=1e-4)
 
 
 def test_a_label_of_an_unsure_rater_may_be_random_more_often() -> None:

@@ -16,6 +16,7 @@ from qa_env.feedback.aggregation.agreement import (
     krippendorff_interval,
 )
 from qa_env.feedback.aggregation.config import AggregationConfig, Role, Roles
+from qa_env.feedback.aggregation.terms import Terms
 
 __all__ = [
     "Aggregate",
@@ -27,6 +28,7 @@ __all__ = [
     "RaterFit",
     "Role",
     "Roles",
+    "Terms",
     "aggregate",
     "agreement",
     "demonstrations",

@@ -15,6 +15,7 @@ from qa_env.feedback.aggregation.fit import Fit
 from qa_env.feedback.aggregation.forms import OrdinalForm
 from qa_env.feedback.aggregation.likelihoods import sigmoid
 from qa_env.feedback.aggregation.tables import Table, read
+from qa_env.feedback.aggregation.terms import Terms, terms_of
 from qa_env.feedback.base import FloatArray
 from qa_env.feedback.labels import Correction, Judgement
 
@@ -85,6 +86,7 @@ class Aggregate:
         average: The average rater, whom all raters are shrunk to, by form of label. Ratings and thumbs are
             always there: as assumed, if nobody gave any.
         iterations: Steps that the fit took.
+        terms: What the labels say, as rows of numbers.
     """
 
     def __init__(self, table: Table, fit: Fit) -> None:
@@ -101,6 +103,7 @@ class Aggregate:
             for name, channel in fit.channels.items()
         }
         self.iterations = fit.iterations
+        self.terms: Terms = terms_of(table, fit)
 
     def prefers(self, first: str, second: str) -> float:
         """The posterior probability that one answer is better than another: a soft target, never 0 or 1.
@@ -131,6 +134,24 @@ class Aggregate:
             QAError: If no judgement names the answer.
         """
         return self._expected(answer, "thumb", 0.0)
+
+    def satisfies(self, answer: str) -> float:
+        """The posterior probability that an answer is good enough for a 4 or 5 of the average rater.
+
+        It is about the answer's quality, where `satisfaction` is about the next label: labels that leave no
+        doubt of the quality bring it near 0 or 1.
+
+        Raises:
+            QAError: If no judgement names the answer.
+        """
+        quality = self._known(answer)
+        return NormalDist().cdf((quality.mean - self.good_enough) / quality.sd)
+
+    @property
+    def good_enough(self) -> float:
+        """The quality at which half of the average rater's ratings are 4 or 5."""
+        rating = self.average["rating"]
+        return rating.cuts[2] / rating.scale
 
     def _expected(self, answer: str, form: str, lowest: float) -> Estimate:
         """The lowest grade, plus the chance to pass each cut point."""

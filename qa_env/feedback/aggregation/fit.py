@@ -2,7 +2,7 @@
 
 The E-step finds the Gaussian nearest to the posterior (Opper and Archambeau 2009) by Newton steps whose
 gradient and curvature are averaged over it, so a label that may be a lapse is never settled by one point;
-a Laplace approximation at the mode gave intervals that were a fifth too narrow. The M-step fits the raters
+a Laplace approximation at the mode gave intervals up to a fifth too narrow. The M-step fits the raters
 to that posterior, not to the most probable qualities: with a few labels an answer, fitting both at once
 would make the qualities small and the raters' scales large without end.
 """
