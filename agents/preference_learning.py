@@ -24,16 +24,14 @@ from qa_env.errors import QAError
 class DPOConfig(OfflineConfig):
     """Settings of direct preference optimisation."""
 
-    learning_rate: float = 3e-4
-    """At the start; it falls linearly to zero."""
     beta: float = 0.1
     """What a nat of an answer's log-likelihood against the reference counts for: with a greater one the
     policy stays nearer to the reference."""
     smoothing: float = 0.0
     """Share of the preferences that are taken to be the wrong way round; targets that are posterior
     probabilities say so themselves."""
-    sft: float = 0.0
-    """Weight of the preferred answers' negative log-likelihood, in nats a token."""
+    sft: float = 1.0
+    """Weight of the preferred answers' negative log-likelihood, in nats a token; 0 is DPO as published."""
 
     def __post_init__(self) -> None:
         """Raise a QAError if a field is out of its range."""
@@ -50,6 +48,8 @@ class DPOConfig(OfflineConfig):
 class FilteredBCConfig(OfflineConfig):
     """Settings of filtered behaviour cloning."""
 
+    epochs: int = 12
+    learning_rate: float = 2e-3
     threshold: float = 0.5
     """Least probability of being good of an answer that is learned from."""
 

@@ -107,7 +107,7 @@ def unlike(data: Preferences) -> Preferences:
 
 def test_the_loss_is_that_of_a_hand_computation(new_task: NewTask, vocabulary: Vocabulary) -> None:
     data = unlike(preferences(vocabulary))
-    model = new_model(new_task, DPO, data, config=DPOConfig(beta=0.3))
+    model = new_model(new_task, DPO, data, config=DPOConfig(beta=0.3, sft=0))
     disturb(model)
     gained = [
         likelihoods(model.policy, data.source, answers) - likelihoods(model.reference, data.source, answers)
@@ -128,7 +128,8 @@ def test_the_loss_is_that_of_a_hand_computation(new_task: NewTask, vocabulary: V
 def test_at_the_reference_the_loss_is_log_2_and_nothing_has_moved(
     new_task: NewTask, vocabulary: Vocabulary
 ) -> None:
-    step = new_model(new_task, DPO, preferences(vocabulary)).step(preferences(vocabulary))
+    data = preferences(vocabulary)
+    step = new_model(new_task, DPO, data, config=DPOConfig(sft=0)).step(data)
     assert step.loss.item() == pytest.approx(math.log(2), abs=1e-6)
     assert step.metrics["dpo/margin"] == pytest.approx(0, abs=1e-6)
     assert step.metrics["dpo/kl"] == pytest.approx(0, abs=1e-6)
@@ -138,7 +139,7 @@ def test_for_a_small_beta_the_gradient_is_half_beta_times_that_of_the_likelihood
     new_task: NewTask, vocabulary: Vocabulary
 ) -> None:
     data = preferences(vocabulary)
-    model = new_model(new_task, DPO, data, config=DPOConfig(beta=1e-4))
+    model = new_model(new_task, DPO, data, config=DPOConfig(beta=1e-4, sft=0))
     disturb(model)
     found = gradient(model, model.step(data).loss) / 1e-4
     sums = [model.policy.log_likelihood(*as_batch(data.source, a)).sum() for a in (data.first, data.second)]
@@ -179,7 +180,7 @@ def test_smoothing_turns_a_share_of_the_preferences_round() -> None:
 
 def test_a_soft_target_is_met_and_not_passed(new_task: NewTask, vocabulary: Vocabulary) -> None:
     data = preferences(vocabulary, 0.7, questions(4))
-    config = DPOConfig(beta=0.5, epochs=60, batch_size=4, learning_rate=3e-3)
+    config = DPOConfig(sft=0, beta=0.5, epochs=24, batch_size=4, learning_rate=5e-3)
     model = new_model(new_task, DPO, data, config=config).learn()
     learned = 1 / (1 + math.exp(-model.step(data).metrics["dpo/margin"]))
     assert learned == pytest.approx(0.7, abs=0.03)
@@ -190,7 +191,7 @@ def test_the_preferred_answers_likelihood_is_held_up_by_the_sft_term(
 ) -> None:
     data = preferences(vocabulary, [1.0, 0.75] * 7 + [0.0])
     model = new_model(new_task, DPO, data, config=DPOConfig(sft=2.0))
-    plain = new_model(new_task, DPO, data)
+    plain = new_model(new_task, DPO, data, config=DPOConfig(sft=0))
     preferred = np.where(data.target[:, None] > 0.5, data.first, data.second)
     batch, tokens = as_batch(data.source, preferred)
     weight = torch.as_tensor(np.abs(2 * data.target - 1))[batch.answer]
@@ -205,7 +206,7 @@ def test_what_is_preferred_is_preferred_on_other_questions_too(
     asked = questions()
     held_out = preferences(vocabulary, examples=asked[10:])
     learned = preferences(vocabulary, [1.0, 0.9] * 5, asked[:10])
-    config = DPOConfig(epochs=20, batch_size=5, learning_rate=1e-3)
+    config = DPOConfig(sft=0, epochs=12, batch_size=10, learning_rate=3e-3)
     model = new_model(new_task, DPO, learned, config=config).learn()
     gained = [
         likelihoods(model.policy, held_out.source, a) - likelihoods(model.reference, held_out.source, a)
@@ -242,7 +243,7 @@ def test_an_answer_without_an_end_is_renamed_as_if_it_stood_alone(vocabulary: Vo
 
 def test_good_answers_are_learned_and_bad_ones_are_not(new_task: NewTask, vocabulary: Vocabulary) -> None:
     data = rated(vocabulary, good=0.9, bad=0.2)
-    config = FilteredBCConfig(epochs=10, batch_size=8, learning_rate=1e-3)
+    config = FilteredBCConfig(epochs=10, batch_size=16, learning_rate=2e-3)
     model = new_model(new_task, FilteredBC, data, config=config)
     before = likelihoods(model.policy, data.source, data.answer)
     model.learn()
