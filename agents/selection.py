@@ -225,8 +225,8 @@ def select(
         raise QAError(f"the share of uniform picks must be from 0 to 1, got {uniform_share}")
     distinct = _distinct(candidates, rng)
     number = max(0, min(number, len(distinct)))
-    # Rounded because 0.2 * 15 is a little more than 3.
-    uniforms = int(np.floor(round(uniform_share * number, 9) + rng.random()))
+    whole, part = divmod(uniform_share * number, 1)
+    uniforms = int(whole) + int(rng.random() < part)
     drawn, others = distinct[:uniforms], distinct[uniforms:]
     picked = choose(candidates.after(drawn).take(others), number - uniforms, rng)
     chosen = others[_checked(picked, number - uniforms, len(others), selector)]

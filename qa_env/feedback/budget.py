@@ -13,7 +13,11 @@ from qa_env.errors import QAError
 from qa_env.feedback.naming import load_named
 
 Schedule = Callable[[float], float]
-"""Progress of training, from 0 to 1, to the share of the labels that may have been asked for by then."""
+"""Progress of training, above 0 and up to 1, to the share of the labels that may have been asked for by then.
+
+The labels are those after the initial ones. A share outside [0, 1] means the nearer end, and one that is less
+than before is as before.
+"""
 
 WINDOW = 50
 """Fresh labels over which the reward model's present error is averaged."""
@@ -221,9 +225,9 @@ class Budget:
 
     def _advance(self, progress: float) -> None:
         state = self._state
+        if progress <= state.progress:
+            return
         if self.config.schedule == ADAPTIVE:
-            if progress <= state.progress:
-                return
             # What is held back falls as (1 - progress)^pace: all has been released at the end whatever the
             # pace was, and at pace 1 the schedule is constant.
             held = ((1.0 - progress) / (1.0 - state.progress)) ** self.pace
@@ -231,7 +235,7 @@ class Budget:
         else:
             share = _finite(self._schedule(progress), f"schedule '{self.config.schedule}' at {progress:g}")
             state.released = max(state.released, min(share, 1.0))
-        state.progress = max(state.progress, progress)
+        state.progress = progress
 
     def _due(self, released: float) -> int:
         initial = self.config.initial
