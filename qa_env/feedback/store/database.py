@@ -52,15 +52,15 @@ class Database:
         self.timeout = timeout
         self.name = _shown(self.url)
         self.dialect = self.url.get_backend_name()
-        self._engine = _new_engine(self.url, timeout)
+        self.engine = _new_engine(self.url, timeout)
         if self.dialect == "sqlite":
-            self._reading: Engine = self._engine.execution_options(begin="BEGIN")
+            self._reading: Engine = self.engine.execution_options(begin="BEGIN")
             # IMMEDIATE: a transaction that reads first and writes later could not wait for another writer.
-            self._writing: Engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+            self._writing: Engine = self.engine.execution_options(begin="BEGIN IMMEDIATE")
         else:
             # A reader sees one moment throughout, as it does in SQLite.
-            self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
-            self._writing = self._engine
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
+            self._writing = self.engine
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -90,7 +90,7 @@ class Database:
     def set_journal(self) -> None:
         """Let readers and the writer work side by side: SQLite's write-ahead log, a property of the file."""
         if self.dialect == "sqlite":
-            with self._one_line(), self._engine.begin() as connection:
+            with self._one_line(), self.engine.begin() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
     def exists(self) -> bool:
@@ -99,7 +99,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def _in_uri(self) -> bool:
         return str(self.url.database).startswith("file:")
