@@ -136,7 +136,7 @@ def k_centre(candidates: Candidates, number: int, rng: np.random.Generator) -> I
         pick = int(distance.argmax())
         picked.append(pick)
         distance = np.minimum(distance, ((features - features[pick]) ** 2).sum(axis=1))
-        distance[picked] = -1.0
+        distance[picked] = -np.inf
     return order[picked]
 
 
@@ -179,7 +179,7 @@ def _nearest(features: FloatArray, centres: FloatArray) -> FloatArray:
     if not len(centres):
         return np.full(len(features), np.inf)
     squares = (features**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1) - 2.0 * features @ centres.T
-    return np.asarray(squares.min(axis=1).clip(min=0.0))
+    return np.asarray(squares.min(axis=1))
 
 
 @dataclass(frozen=True)
