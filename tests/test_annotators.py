@@ -8,6 +8,7 @@ error in another form of label, fewer labels do.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -219,6 +220,38 @@ def test_lapses_are_recovered() -> None:
     low, high = (5 / 4 * bound for bound in wilson(grades != 5))
     assert 0.065 < low < 0.1 < high < 0.135
     assert np.bincount(grades, minlength=6)[1:5].min() > 0.6 * LABELS * 0.1 / 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("rating", [Rating(grade, grade) for grade in range(1, 6)]),
+        ("thumb", [Thumb(True), Thumb(False)]),
+        ("pair", [Pair("tie")] * 3 + [Pair(c, n) for c in ("first", "second") for n in (1, 2, 3)]),
+        ("ranking", [Ranking(ranks) for ranks in itertools.permutations((1, 2, 3))]),
+    ],
+)
+def test_lapses_of_every_kind_are_uniform(kind: str, labels: list) -> None:
+    replies = ask(AnnotatorConfig(lapse=1.0), kind, [SCORES.get(kind, (0.9,))] * FEWER)
+    for label in labels:
+        low, high = wilson(np.array([reply.label == label for reply in replies]))
+        assert low < labels.count(label) / len(labels) < high
+
+
+def test_lapses_of_percentages_are_uniform() -> None:
+    percents = values(ask(AnnotatorConfig(lapse=1.0), "percent", np.full((FEWER, 1), 0.9)))
+    for bound in (10, 50, 90):
+        low, high = wilson(percents < bound)
+        assert low < bound / 100 < high
+
+
+@pytest.mark.parametrize("kind", ["rating", "percent", "thumb", "pair", "ranking"])
+def test_mistakes_turn_preferences_alone(kind: str) -> None:
+    honest, mistaken = (
+        ask(AnnotatorConfig(eps_mistake=share), kind, [SCORES.get(kind, (0.9,))])[0].label
+        for share in (0.0, 1.0)
+    )
+    assert mistaken == (noise.inverted(honest) if kind in ("pair", "ranking") else honest)
 
 
 @pytest.mark.parametrize("kind", ["rating", "percent", "thumb", "pair", "ranking"])
@@ -471,8 +504,10 @@ def test_a_crowd_differs_and_is_the_same_for_a_seed() -> None:
     )
     assert [person.config for person in people] == [person.config for person in again]
     assert people[0].config != other[0].config
-    grades = {p.answer("q", "rating", [0.6], [8]).label for p in crowd(100)}
-    assert len(grades) > 1
+    # A skew alone would not tell them apart here.
+    base = AnnotatorConfig(thumb_cut=0.999)
+    assert len({p.answer("q", "rating", [1.0], [8]).label for p in crowd(100)}) > 1
+    assert len({p.answer("q", "thumb", [1.0], [8]).label for p in crowd(100, base)}) > 1
 
 
 def test_what_is_off_in_the_base_of_a_crowd_stays_off() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from collections.abc import Iterator
@@ -185,30 +186,33 @@ def test_nobody_takes_a_query_from_a_sleeper(store: Store, clock: Clock) -> None
     assert said(store)[0].created == 86_400 * 19_001 + 7 * 3600.0
 
 
-def test_what_one_skips_another_answers_in_the_same_call(store: Store, clock: Clock) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_what_one_skips_another_answers_in_the_same_call(store: Store, clock: Clock, seed: int) -> None:
     store.ask([query("rating", "Japan", "It is Tokyo.")])
-    crew = people(named(AnnotatorConfig(skip=1.0), AnnotatorConfig(skip=1.0), AnnotatorConfig()))
+    crew = people(named(AnnotatorConfig(skip=1.0), AnnotatorConfig(skip=1.0), AnnotatorConfig()), seed)
     crew.join(store)
     crew.work(store, clock.now)
     assert said(store)[-1].label == Rating(5, 5)
     assert store.labels_given() == 1
 
 
-def run(path: Path, breaks: tuple[int, ...], forget_submissions: bool = False) -> list[FeedbackEvent]:
-    """Nine calls at the store, with the people made anew from their state before some of them."""
+def run(
+    path: Path, config: AnnotatorConfig, breaks: tuple[int, ...], forget: bool = False
+) -> list[FeedbackEvent]:
+    """Nine calls at the store; before some of them the people are made anew from their state.
+
+    With `forget` the state is older than the last replies that were submitted.
+    """
     clock = Clock()
-    tired = [
-        AnnotatorConfig(delay_median=50.0, delay_sigma=0.8, skip=0.2, drift=2.0, fatigue=5.0, variance=1.0)
-    ] * 3
-    crew = people(named(*tired))
+    crew = people(named(*[config] * 3))
     with Store(path, clock=clock) as store:
         crew.join(store)
         for call in range(9):
             if call in breaks:
                 state = json.loads(json.dumps(crew.state()))
-                if forget_submissions:
+                if forget:
                     crew.work(store, clock.now)
-                crew = people(named(*tired))
+                crew = people(named(*[config] * 3))
                 crew.load_state(state)
             if call < 3:
                 store.ask(ratings(needed=2, texts=2 + call))
@@ -217,14 +221,21 @@ def run(path: Path, breaks: tuple[int, ...], forget_submissions: bool = False) -
         return said(store)
 
 
-def test_people_restored_from_their_state_go_on_as_if_there_had_been_no_break(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole.db", ())
+TIRED = AnnotatorConfig(skip=0.2, drift=2.0, fatigue=5.0, variance=1.0)
+TIRED_AND_SLOW = dataclasses.replace(TIRED, delay_median=50.0, delay_sigma=0.8)
+
+
+@pytest.mark.parametrize("config", [TIRED, TIRED_AND_SLOW])
+def test_people_restored_from_their_state_go_on_as_if_there_had_been_no_break(
+    tmp_path: Path, config: AnnotatorConfig
+) -> None:
+    whole = run(tmp_path / "whole.db", config, ())
     assert len(whole) > 20
-    assert run(tmp_path / "broken.db", (2, 3, 7)) == whole
+    assert run(tmp_path / "broken.db", config, (1, 2, 3, 7)) == whole
 
 
 def test_a_reply_submitted_after_the_state_was_taken_is_not_stored_twice(tmp_path: Path) -> None:
-    events = run(tmp_path / "crash.db", (1, 4), forget_submissions=True)
+    events = run(tmp_path / "crash.db", TIRED_AND_SLOW, (1, 4), forget=True)
     assert len({(event.query, event.rater) for event in events}) == len(events) > 20
 
 
