@@ -45,8 +45,8 @@ def _start() -> str:
     user = _other_user()
     if user is not None:  # PostgreSQL does not run as root
         os.chown(folder, user, -1)
-        if _PACKAGE in programs.parts:  # in an environment that the other user perhaps may not enter
-            programs = shutil.copytree(programs.parent, folder / "programs") / "bin"
+        if _PACKAGE in programs.parts:
+            programs = _copied(programs, folder)
     data = folder / "data"
     new = [programs / "initdb", "--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8", "-D", data]
     subprocess.run(new, check=True, stdout=subprocess.DEVNULL, user=user, cwd=folder)
@@ -75,6 +75,14 @@ def _programs() -> Path | None:
     if package is None or package.origin is None:
         return None
     return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """The package's programs and libraries in a folder that the other user may enter."""
+    installed = programs.parents[2]
+    for part in (f"{_PACKAGE}/pginstall", f"{_PACKAGE}.libs"):
+        shutil.copytree(installed / part, folder / part)
+    return folder / _PACKAGE / "pginstall" / "bin"
 
 
 def _other_user() -> int | None:

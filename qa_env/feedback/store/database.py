@@ -124,11 +124,13 @@ class Database:
             known = _POSTGRES_ERRORS
         if code in known:
             return str(known[code]).format(timeout=self.timeout)
-        if self.dialect == "postgresql" and (code is None or error.connection_invalidated):
+        if error.connection_invalidated:
             return (
-                f"cannot be reached: {_first_line(error.orig)}; a write that was under way may or may not "
-                "be stored: send it again, its uuid keeps it single"
+                f"was lost: {_first_line(error.orig)}; whether a write under way is stored is not known: "
+                "send it again, its uuid keeps it single"
             )
+        if self.dialect == "postgresql" and code is None:
+            return f"cannot be reached: {_first_line(error.orig)}"
         return f"failed: {_first_line(error.orig)}"
 
 
