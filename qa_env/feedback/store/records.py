@@ -180,10 +180,10 @@ class FeedbackEvent:
         query: The query's id.
         rater: The rater's name.
         label: What was said.
+        created: When it was said, in unix seconds.
         unsure: The rater said that it may well be wrong.
         shown_order: The places of the query's answers in the order they were shown; empty if not known.
         latency: Seconds from showing to answering, if known.
-        created: When it was said, in unix seconds.
         supersedes: The uuid of the rater's own event on the same query that this one replaces.
     """
 
@@ -191,10 +191,10 @@ class FeedbackEvent:
     query: str
     rater: str
     label: labels.Label
+    created: float
     unsure: bool = False
     shown_order: tuple[int, ...] = ()
     latency: float | None = None
-    created: float = 0.0
     supersedes: str | None = None
 
     def __post_init__(self) -> None:
@@ -235,7 +235,7 @@ class FeedbackEvent:
         """An event with a new uuid and of this moment, where they are left out."""
         now = time.time() if created is None else created
         key = str(uuid4()) if uuid is None else uuid
-        return cls(key, query, rater, label, unsure, tuple(shown_order), latency, now, supersedes)
+        return cls(key, query, rater, label, now, unsure, tuple(shown_order), latency, supersedes)
 
 
 @dataclass(frozen=True)
