@@ -79,6 +79,8 @@ def _ranked(ranked: Rankings, fit: Fit) -> list[tuple[FloatArray, ...]]:
         better = place[:, one] < place[:, other]
         first = np.where(better, rows.answers[:, one], rows.answers[:, other])
         second = np.where(better, rows.answers[:, other], rows.answers[:, one])
-        weight = rows.weight * (place[:, one] != place[:, other]) / (count - 1)
-        parts.append((first, second, scale, zero, zero + np.inf, lapse, np.full(len(zero), half), weight))
+        weight = rows.weight / (count - 1)
+        part = (first, second, scale, zero, zero + np.inf, lapse, zero + half, weight)
+        ordered = place[:, one] != place[:, other]  # of two that tie a ranking says nothing here
+        parts.append(tuple(column[ordered] for column in part))
     return parts
