@@ -105,10 +105,49 @@ class AnswerRolloutBuffer(RolloutBuffer):
         self.values, self.log_probs = torch.stack(self._computed, dim=1).float().cpu().numpy()
         self._group()
         self.raw_rewards = self.rewards.copy()
+        self._penalty = np.zeros_like(self.rewards)
         if self.reference is not None:
             penalty = self._log_ratio()
             self.kl = float(penalty.mean())
-            self.rewards -= self.kl_coef * penalty
+            self._penalty = self.kl_coef * penalty
+        self._compute(last_values, dones)
+
+    def regrade(
+        self,
+        steps: NDArray[np.int64],
+        lanes: NDArray[np.int64],
+        rewards: NDArray[np.float64],
+        last_values: Tensor,
+        dones: NDArray[Any],
+    ) -> None:
+        """Put in other rewards of finished answers, and compute returns and advantages anew.
+
+        Args:
+            steps: The answers' last rows, ``(answers,)``.
+            lanes: Their lanes, ``(answers,)``.
+            rewards: Their rewards, without the penalty, ``(answers,)``.
+            last_values: As for `compute_returns_and_advantage`.
+            dones: Likewise.
+        """
+        self.raw_rewards[steps, lanes] = rewards
+        self._compute(last_values, dones)
+
+    def surprise(self, steps: NDArray[np.int64], lanes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Mean of minus the log-probabilities of answers' tokens in the rollout, ``(answers,)``.
+
+        Args:
+            steps: The answers' last rows, ``(answers,)``.
+            lanes: Their lanes, ``(answers,)``.
+        """
+        log_probs = self.log_probs.swapaxes(0, 1).reshape(-1).astype(np.float64)
+        means = np.add.reduceat(log_probs, self._first_row) / self._counts
+        found = np.searchsorted(self._first_row, lanes * self.buffer_size + steps, side="right") - 1
+        surprise: NDArray[np.float64] = -means[found]
+        return surprise
+
+    def _compute(self, last_values: Tensor, dones: NDArray[Any]) -> None:
+        """Returns and advantages, from the rewards less the penalty."""
+        self.rewards = self.raw_rewards - self._penalty
         super().compute_returns_and_advantage(last_values, dones)
         self._end_answers(dones)
         if self.baseline not in ("critic", "group"):

@@ -14,8 +14,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 from stable_baselines3.common.utils import get_device
 
+from agents.asking import AskConfig
 from agents.augmentation import AugmentationConfig
 from agents.decoding import Limits
+from agents.guards import GuardConfig
+from agents.reward_model import RewardModelConfig
 from agents.self_imitation import ImitationConfig
 from agents.warm_start import WarmStartConfig
 from policies.language_model import LMConfig
@@ -23,6 +26,7 @@ from policies.tokens import Sampling
 from qa_env.datasets import FactsConfig
 from qa_env.errors import QAError
 from qa_env.feedback import SimulatedUsersConfig
+from qa_env.feedback.budget import BudgetConfig
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,17 @@ class TrainConfig:
     """Who encodes during RL: the policy's own encoder in the environment, trained along; the same,
     frozen after the warm start; or no encoder in the environment."""
     feedback: str = "simulated"
-    """"simulated" (users who rate), a built-in reward (f1, exact_match, value, ...), or module:attr."""
+    """"simulated" (users who rate every answer), "reward-model" (people label some answers, a model learns
+    from them), "reference" (what the average simulated user thinks, without noise), a built-in reward (f1,
+    exact_match, value, ...), or module:attr."""
+    labels: int = 700
+    """reward-model: how many labels people are asked for in all."""
+    feedback_store: str = ""
+    """reward-model: path or URL of the store of queries and labels; a file in the run's folder if empty."""
+    ask: AskConfig = field(default_factory=AskConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
+    guards: GuardConfig = field(default_factory=GuardConfig)
     users: SimulatedUsersConfig = field(default_factory=SimulatedUsersConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
@@ -175,6 +189,7 @@ class TrainConfig:
 
 LEAST = {
     "seed": 0,
+    "labels": 1,
     "lm.embedding": 1,
     "lm.encoder_hidden": 1,
     "lm.hidden": 1,
