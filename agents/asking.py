@@ -114,6 +114,8 @@ class Asker:
             model: Whose disagreement and features may guide the choice.
             step: Tokens written so far in training, for the record.
         """
+        # No database keeps NUL, which a policy may write byte by byte.
+        answers = [answer for answer in answers if "\0" not in answer.text]
         if not answers or number < 1:
             return []
         candidates = self._candidates(answers, model)

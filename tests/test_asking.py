@@ -81,6 +81,12 @@ def test_nothing_is_asked_of_nothing() -> None:
     assert len(asker().queries(answers(1), 99, None, 0)) == 4
 
 
+def test_what_no_store_can_keep_is_not_asked_about() -> None:
+    queries = asker().queries([*answers(1), *answers(1, "one\0")], 9, None, 0)
+    assert len(queries) == 4 and {text for _, text in about(queries)} == {"answer 0"}
+    assert asker().queries(answers(1, "\0"), 9, None, 0) == []
+
+
 def test_a_share_is_chosen_uniformly_whatever_the_selector() -> None:
     queries = asker(selector="entropy", uniform=0.25).queries(answers(), 8, None, 0)
     assert sorted(q.purpose for q in queries) == ["train"] * 6 + ["uniform"] * 2
