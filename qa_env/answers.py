@@ -35,7 +35,7 @@ class Answers:
         finished: BoolArray = (actions == EOS) | (self.lengths == self.tokens.shape[1])
         return finished
 
-    def reset(self, lanes: BoolArray) -> None:
-        """Empty the answers where `lanes`, shape ``(lanes,)``, is true."""
+    def reset(self, lanes: IntArray | BoolArray) -> None:
+        """Empty the answers of `lanes`: their numbers, or a mask of shape ``(lanes,)``."""
         self.tokens[lanes] = PAD
         self.lengths[lanes] = 0

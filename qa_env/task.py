@@ -18,7 +18,7 @@ from qa_env.errors import QAError
 from qa_env.feedback import as_feedback, load_object, score_checked
 from qa_env.feedback.base import Feedback, FloatArray, Score
 from qa_env.feedback.text import exact_match
-from qa_env.vocabulary import EOS, FORBIDDEN, PAD, Vocabulary
+from qa_env.vocabulary import FORBIDDEN, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,7 @@ class QATask:
 
     def texts(self, tokens: IntArray) -> list[str]:
         """The texts of answers' ids, shape ``(batch, time)``, without EOS and PAD, which stand behind."""
-        lengths = ((tokens != PAD) & (tokens != EOS)).sum(1)
-        rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
-        return [self.vocabulary.decode(row[:length]) for row, length in rows]
+        return self.vocabulary.decode_batch(tokens)
 
     def judge(
         self, examples: Sequence[QAExample], answers: Sequence[str], rngs: Sequence[np.random.Generator]

@@ -74,6 +74,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.answers = Answers(num_envs, self.task.max_answer)
         self.indices: IntArray = np.zeros(num_envs, dtype=np.int64)
+        self._source = self.task.sources[self.indices]
         self._memory: NDArray[np.float32] | None = None
         if self.task.encoder is not None:
             self._shape = (num_envs, self.task.sources.shape[1], self.task.encoder.width)
@@ -95,8 +96,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
                 if lane_seed is not None:
                     self._rngs[lane] = np.random.default_rng(lane_seed)
         self._asked = 0
-        everything = np.ones(self.num_envs, dtype=np.bool_)
-        self._ask(everything, None if options is None else options.get("index"))
+        self._ask(np.arange(self.num_envs), None if options is None else options.get("index"))
         return self._observe(), {}
 
     def step(
@@ -114,7 +114,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             np.maximum.at(self._best, self.indices[lanes], graded.reward)
             self._rewards, self._graded = self._rewards + graded.reward.sum(), self._graded + len(lanes)
             info = self._final(lanes, done, graded.info)
-            self._ask(done, None)
+            self._ask(lanes, None)
         return self._observe(), rewards, done, np.zeros(self.num_envs, dtype=np.bool_), info
 
     def action_masks(self) -> BoolArray:
@@ -143,13 +143,14 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             for index, tokens in zip(self.indices, self.answers.tokens, strict=True)
         )
 
-    def _ask(self, lanes: BoolArray, index: Any) -> None:
+    def _ask(self, lanes: IntArray, index: Any) -> None:
         """Draw new examples in `lanes`, encode them once, and empty their answers."""
         if index is None:
-            self.indices[lanes] = [self._draw(lane) for lane in np.flatnonzero(lanes).tolist()]
+            self.indices[lanes] = [self._draw(lane) for lane in lanes.tolist()]
         else:
-            self.indices[lanes] = check_indices(index, int(lanes.sum()), len(self.task.examples))
+            self.indices[lanes] = check_indices(index, len(lanes), len(self.task.examples))
         self.answers.reset(lanes)
+        self._source[lanes] = self.task.sources[self.indices[lanes]]
         if self.task.encoder is not None:
             questions, inverse = np.unique(self.indices[lanes], return_inverse=True)
             # A new array, since the one before was handed out and belongs to the caller.
@@ -178,8 +179,8 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         return int(rng.integers(len(self.task.examples)))
 
     def _observe(self) -> Observation:
-        source = self.task.sources[self.indices]
-        return self._arrange({"answer": self.answers.tokens.copy(), "source": source, "memory": self._memory})
+        answer, source = self.answers.tokens.copy(), self._source.copy()
+        return self._arrange({"answer": answer, "source": source, "memory": self._memory})
 
     def _arrange(self, parts: dict[str, Any]) -> Observation:
         return {key: parts[key] for key in self.single_observation_space.keys()}
@@ -187,14 +188,15 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     def _final(self, lanes: IntArray, done: BoolArray, told: dict[str, NDArray[Any]]) -> dict[str, Any]:
         """The ends of the finished lanes, in Gymnasium's dict-of-arrays form."""
         memory = None if self._memory is None else self._memory[lanes]
-        source = self.task.sources[self.indices[lanes]]
-        last = self._arrange({"answer": self.answers.tokens[lanes], "source": source, "memory": memory})
+        answer, source = self.answers.tokens[lanes], self._source[lanes]
+        last = self._arrange({"answer": answer, "source": source, "memory": memory})
         final_obs = np.empty(self.num_envs, dtype=object)
-        final_obs[lanes] = [dict(zip(last, row, strict=True)) for row in zip(*last.values(), strict=True)]
+        for lane, *row in zip(lanes.tolist(), *last.values(), strict=True):
+            final_obs[lane] = dict(zip(last, row, strict=True))
         final_info: dict[str, Any] = {}
         for key, values in told.items():
-            blank = None if values.dtype == object else 0
-            final_info[key] = np.full(self.num_envs, blank, dtype=values.dtype)
+            blank = np.empty if values.dtype == object else np.zeros  # None, or 0
+            final_info[key] = blank(self.num_envs, values.dtype)
             final_info[key][lanes] = values
             final_info[f"_{key}"] = done.copy()
         return {

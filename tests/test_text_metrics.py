@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from qa_env.feedback.text import (
 )
 
 TEXTS = st.text(st.sampled_from("aAzßé東7 .,+-'’/x\u200b½"), max_size=20) | st.text(max_size=20)
+SENTENCES = st.lists(st.sampled_from(["Oslo", "is", "in", "東", "x"]), min_size=1).map(" ".join)
 steady = settings(derandomize=True, deadline=None, database=None)
 JAPAN = QAExample(
     "japan",
@@ -78,6 +80,12 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
+@steady
+@given(st.text(st.characters(max_codepoint=127), max_size=20))
+def test_plain_ascii_is_read_like_any_other_text(text: str) -> None:
+    assert words(f"{text} ß") == [*words(text), "ss"]
+
+
 def test_words_count_articles_and_cjk_characters() -> None:
     assert words("The capital: 東京") == ["the", "capital", "東", "京"]
     assert tokens("The capital: 東京") == ("capital", "東", "京")
@@ -101,6 +109,18 @@ def test_f1_compares_text_without_blanks_by_character() -> None:
 @pytest.mark.parametrize(("answer", "references"), [("", [""]), ("?", ["!"]), ("Tokyo", []), ("", ["Tokyo"])])
 def test_without_words_or_references_nothing_is_earned(metric, answer, references) -> None:
     assert metric(answer, references) == 0.0
+
+
+@steady
+@given(st.lists(SENTENCES, min_size=2, max_size=4))
+def test_f1_is_the_harmonic_mean_of_precision_and_recall_by_the_best_reference(texts: list[str]) -> None:
+    said, *references = (Counter(tokens(text)) for text in texts)
+    best = 0.0
+    for reference in references:
+        overlap = (said & reference).total()
+        precision, recall = overlap / said.total(), overlap / reference.total()
+        best = max(best, 2 * precision * recall / (precision + recall) if overlap else 0.0)
+    assert token_f1(texts[0], texts[1:]) == pytest.approx(best)
 
 
 @steady

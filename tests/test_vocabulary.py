@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from qa_env.errors import QAError
 from qa_env.vocabulary import BOS, EOS, FORBIDDEN, PAD, SEP, SPECIAL_TOKENS, Kind, Vocabulary
@@ -49,6 +50,42 @@ def test_decoding_leaves_out_special_tokens() -> None:
     assert SMALL.decode([BOS, *ids, EOS, PAD, PAD]) == "Lima"
     assert SMALL.decode(np.array([*ids, EOS])) == "Lima"
     assert SMALL.decode([]) == ""
+
+
+def with_added_tokens() -> Vocabulary:
+    """The trained tokens, and further ones that are special or hold characters beyond the alphabet."""
+    tokenizer = Tokenizer.from_str(SMALL.tokenizer.to_str())
+    tokenizer.add_special_tokens(["<more>"])
+    tokenizer.add_tokens(["añadido €", AddedToken("Ã", normalized=False), "plain"])
+    return Vocabulary(tokenizer)
+
+
+@pytest.mark.parametrize("vocabulary", [SMALL, NUMBERS, with_added_tokens()])
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_ids_are_decoded_as_the_tokenizer_decodes_them(
+    vocabulary: Vocabulary, data: st.DataObject
+) -> None:
+    some = st.integers(0, len(vocabulary) - 1)
+    byte = st.integers(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + 255)  # most sequences spell no character
+    ids = data.draw(st.lists(some | byte) | st.lists(byte))
+    assert vocabulary.decode(ids) == vocabulary.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def test_a_tokenizer_with_another_decoder_decodes_in_its_own_way() -> None:
+    words = {name: i for i, name in enumerate((*SPECIAL_TOKENS, "▁Lima", "▁is", "ñ"))}
+    tokenizer = Tokenizer(models.WordLevel(words, "ñ"))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.decoder = decoders.Metaspace()
+    vocabulary = Vocabulary(tokenizer)
+    assert vocabulary.decode([4, 5, EOS, 6]) == "Lima isñ"
+    assert vocabulary.decode_batch(np.array([[4, 5, EOS, 6], [5, EOS, PAD, PAD]])) == ["Lima isñ", "is"]
+
+
+def test_batch_decoding_is_decoding_row_by_row() -> None:
+    rows = np.random.default_rng(0).integers(0, len(NUMBERS), size=(50, 7))
+    assert NUMBERS.decode_batch(rows) == [NUMBERS.decode(row) for row in rows]
+    assert NUMBERS.decode_batch(rows[:0]) == []
 
 
 def test_a_word_has_the_same_ids_at_the_start_and_inside() -> None:
@@ -168,8 +205,6 @@ def test_a_broken_file_is_refused(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models
-
     Tokenizer(models.BPE()).save(str(tmp_path / "other.json"))
     with pytest.raises(QAError, match="special tokens"):
         Vocabulary.load(tmp_path / "other.json")
