@@ -50,7 +50,7 @@ class RoutedFeedback:
         nobody paid.
         """
         labelled = self._labelled(examples, answers)
-        human = np.array([quality is not None for quality in labelled])
+        human = np.array([quality is not None for quality in labelled], dtype=np.bool_)
         if self.model is not None:
             reward, share = self._blended(self.model, examples, answers, labelled)
             return Score(reward, sources(share, 1 - share, np.zeros(len(answers))))
