@@ -166,7 +166,7 @@ class AnswerReplayBuffer(ReplayBuffer):
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All finished answers, for a checkpoint."""
+        """All answers, for a checkpoint."""
         order = (self._first + np.arange(self.answers)) % self.buffer_size
         first = int(self._starts[self._first]) if self.answers else 0
         places = (first + np.arange(self._held)) % self.buffer_size
@@ -177,11 +177,19 @@ class AnswerReplayBuffer(ReplayBuffer):
             "lengths": self._lengths[order],
             "tokens": self._tokens[places],
             "rewards": self._rewards[places],
+            "pending": self._pending,
+            "pending_tokens": self._pending_tokens,
+            "pending_rewards": self._pending_rewards,
         }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `state` gave."""
         self.reset()
+        for source in state["sources"]:  # in their order: updates read questions in that of their numbers
+            self._number(source)
+        self._pending = state["pending"].copy()
+        self._pending_tokens = state["pending_tokens"].copy()
+        self._pending_rewards = state["pending_rewards"].copy()
         ends = np.cumsum(state["lengths"])
         for asked, end, length in zip(state["asked"], ends, state["lengths"], strict=True):
             part = slice(end - length, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,37 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             "_final_info": done.copy(),
         }
 
+    def state(self) -> dict[str, Any]:
+        """Everything that changes, for a checkpoint: numbers, lists, dicts, and arrays that are not copied.
+
+        The examples and what grades the answers are not in it; nor is the state of a feedback that has one.
+        """
+        return {
+            "indices": self.indices,
+            "tokens": self.answers.tokens,
+            "lengths": self.answers.lengths,
+            "memory": self._memory,
+            "best": self._best,
+            "rewards": float(self._rewards),
+            "graded": self._graded,
+            "asked": self._asked,
+            "question": int(self._question),
+            "rated": self.task.graded,
+            "rngs": [generator_state(rng) for rng in self._rngs],
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> Observation:
+        """Go on from what `state` gave; the observation of then."""
+        self.indices, self._best = state["indices"].copy(), state["best"].copy()
+        self.answers.tokens, self.answers.lengths = state["tokens"].copy(), state["lengths"].copy()
+        self._source = self.task.sources[self.indices]
+        self._memory = None if state["memory"] is None else state["memory"].copy()
+        self._rewards, self._graded = state["rewards"], state["graded"]
+        self._asked, self._question = state["asked"], state["question"]
+        self.task.graded = state["rated"]
+        self._rngs = [generator_from(rng) for rng in state["rngs"]]
+        return self._observe()
+
 
 def render_text(task: QATask, index: int, tokens: IntArray) -> str:
     """Question, context and the answer so far, as lines of text."""
@@ -230,3 +262,16 @@ def check_indices(index: Any, count: int, examples: int) -> IntArray:
     if chosen.shape != (count,) or (chosen < 0).any() or (chosen >= examples).any():
         raise QAError(f"options['index'] must be {count} numbers from 0 to {examples - 1}, got {index!r:.80}")
     return chosen
+
+
+def generator_state(rng: np.random.Generator) -> dict[str, Any]:
+    """A generator's state and, since others may be spawned from it, its seed's; fit for JSON."""
+    seed = rng.bit_generator.seed_seq.state  # type: ignore[attr-defined]
+    return {"seed": {**seed, "spawn_key": list(seed["spawn_key"])}, "state": rng.bit_generator.state}
+
+
+def generator_from(state: Mapping[str, Any]) -> np.random.Generator:
+    """The generator that `generator_state` was asked about."""
+    bits = np.random.PCG64(np.random.SeedSequence(**state["seed"]))
+    bits.state = state["state"]
+    return np.random.Generator(bits)

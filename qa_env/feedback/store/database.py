@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Database:
         self.name = _shown(self.url)
         self.dialect = self.url.get_backend_name()
         self.engine = _new_engine(self.url, timeout)
+        self._held: ContextVar[Connection | None] = ContextVar("held", default=None)
         if self.dialect == "sqlite":
             self._reading: Engine = self.engine.execution_options(begin="BEGIN")
             # IMMEDIATE: a transaction that reads first and writes later could not wait for another writer.
@@ -69,6 +71,10 @@ class Database:
         Raises:
             QAError: If the database cannot be read.
         """
+        held = self._held.get()
+        if held is not None:
+            yield held
+            return
         with self._one_line(), self._reading.begin() as connection:
             yield connection
 
@@ -82,10 +88,24 @@ class Database:
         Raises:
             QAError: If the database cannot be written; then nothing was.
         """
+        held = self._held.get()
+        if held is not None:
+            yield held
+            return
         with self._one_line(), self._writing.begin() as connection:
             if self.dialect == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER)))
             yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything that this thread reads and writes inside is one transaction of `write`."""
+        with self.write() as connection:
+            before = self._held.set(connection)
+            try:
+                yield
+            finally:
+                self._held.reset(before)
 
     def set_journal(self) -> None:
         """Let readers and the writer work side by side: SQLite's write-ahead log, a property of the file."""

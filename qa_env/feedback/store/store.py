@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -229,6 +230,10 @@ class Store:
         """The contents in numbers."""
         with self.database.read() as connection:
             return reading.stats(connection, self.clock())
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is done inside, by this thread, is stored together or not at all; other writers wait."""
+        return self.database.transaction()
 
     def close(self) -> None:
         """Close all connections."""
