@@ -1,22 +1,27 @@
 """Accuracy over wall-clock on the built-in facts: our algorithms, stock Stable-Baselines3, TRL.
 
     python benchmarks/time_to_quality.py --algorithms ppo
+    python benchmarks/time_to_quality.py --algorithms rloo dqn --add
 
 Each job starts from nothing: data, tokenizer, warm start and RL are all in its time. Imports are not, nor is
 measuring the points of the curve, which is done alike for all, by greedy answers to the test questions. (Our
 own validation, which chooses the checkpoint, is a part of the job and counts.) No job sees the test questions
 otherwise. TRL takes part if it is installed (`benchmarks/requirements-trl.txt`); it stops as soon as it
 reaches the target, or at ten times our time to it, and then the ratio is a lower bound.
+
+With `--add` the curves of an earlier run are read from its file and kept; only jobs that it lacks are run.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from learning_curve import CountedFeedback, LearningCurve, Point, seconds_to
@@ -43,8 +48,18 @@ from qa_env.vocabulary import Vocabulary
 
 FIELDS = ("figure", "value", "unit", "against", "against_value", "ratio", "lower_bound", "runs")
 CURVE_FIELDS = ("job", *Point._fields)
-Curves = dict[str, list[Point]]
 STOCK, TRL = "stock", "trl"
+
+
+class Curve(NamedTuple):
+    """What a job came to, and where."""
+
+    points: list[Point]
+    machine: str
+
+
+Curves = dict[str, Curve]
+"""By the job's name; the first is one of our algorithms, with which the others are compared."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,8 @@ class TimeToQualityCommand:
 
     algorithms: tuple[str, ...] = ("ppo",)
     """Ours, names in `agents.algorithms.ALGORITHMS`; the others are compared with the first."""
+    add: bool = False
+    """Keep the curves in the file of an earlier run, and run only the jobs that it lacks."""
     target: float = 0.8
     """The accuracy to which the time is taken."""
     patience: float = 10.0
@@ -79,23 +96,23 @@ class TimeToQualityCommand:
 def main(arguments: Sequence[str]) -> None:
     """Run every job; the files are written anew after each."""
     command = parse(TimeToQualityCommand, arguments, prog="python benchmarks/time_to_quality.py")
-    curves: Curves = {}
+    curves = read(command) if command.add else {}
+
+    def run(name: str, job: Callable[[], list[Point]]) -> None:
+        if name not in curves:
+            print(f"--- {name}")
+            curves[name] = Curve(job(), machine())
+            write(command, curves)
+
     for name in command.algorithms:
-        print(f"--- {name}")
-        curves[name] = ours(command, name)
-        write(command, curves)
-    first = curves[command.algorithms[0]]
-    print("--- stock Stable-Baselines3 PPO")
-    curves[STOCK] = stock(command, first[-1].seconds)
-    write(command, curves)
-    if find_spec(TRL) is None:
+        run(name, partial(ours, command, name))
+    first = next(iter(curves.values())).points
+    whole = first[-1].seconds
+    run(STOCK, lambda: stock(command, whole))
+    if TRL not in curves and find_spec(TRL) is None:
         print("TRL is not installed (benchmarks/requirements-trl.txt): left out")
     else:
-        print("--- TRL")
-        curves[TRL] = trl(
-            command, command.patience * (seconds_to(first, command.target) or first[-1].seconds)
-        )
-        write(command, curves)
+        run(TRL, lambda: trl(command, command.patience * (seconds_to(first, command.target) or whole)))
     for row in figures(command, curves):
         print(", ".join(f"{key} {value}" for key, value in row.items()))
     print(f"\n{machine()}; every number is in {command.out}")
@@ -198,16 +215,16 @@ def figures(command: TimeToQualityCommand, curves: Curves) -> list[dict[str, Any
     """A row for each job's time to the target and best accuracy, then TRL's time over ours."""
     target = f"seconds_to_{100 * command.target:.0f}"
     rows: list[dict[str, Any]] = []
-    for name, points in curves.items():
-        best = max(points, key=lambda point: point.accuracy)
-        rows.append({"figure": f"{name}_best_accuracy", "value": best.accuracy, "unit": "share", "runs": 1})
-        rows.append({"figure": f"{name}_{target}", **_time(points, command.target), "unit": "s", "runs": 1})
-    first = command.algorithms[0]
-    own = seconds_to(curves[first], command.target)
+    for name, (points, where) in curves.items():
+        best, common = max(point.accuracy for point in points), {"runs": 1, "machine": where}
+        rows.append({"figure": f"{name}_best_accuracy", "value": best, "unit": "share", **common})
+        rows.append({"figure": f"{name}_{target}", **_time(points, command.target), "unit": "s", **common})
+    first = next(iter(curves))
+    own = seconds_to(curves[first].points, command.target)
     if TRL in curves and own is not None:
-        time = _time(curves[TRL], command.target)
+        time, common = _time(curves[TRL].points, command.target), {"runs": 1, "machine": curves[TRL].machine}
         against = {"against": first, "against_value": own, "ratio": time["value"] / own}
-        rows.append({"figure": f"trl_over_ours_{target}", **time, "unit": "s", **against, "runs": 1})
+        rows.append({"figure": f"trl_over_ours_{target}", **time, "unit": "s", **against, **common})
     return rows
 
 
@@ -219,25 +236,49 @@ def _time(points: Sequence[Point], target: float) -> dict[str, Any]:
 
 def write(command: TimeToQualityCommand, curves: Curves) -> None:
     """Write figures, curves and picture."""
-    out = Path(command.out)
     write_csv(command.out, FIELDS, figures(command, curves))
-    rows: list[Mapping[str, Any]] = [
-        {"job": name, **point._asdict()} for name, points in curves.items() for point in points
+    rows = [
+        {"job": name, **point._asdict(), "machine": where}
+        for name, (points, where) in curves.items()
+        for point in points
     ]
-    write_csv(str(out.with_name(f"{out.stem}_curves.csv")), CURVE_FIELDS, rows)
-    picture(command, curves).savefig(out.with_suffix(".png"), dpi=120)
+    write_csv(str(curves_file(command)), CURVE_FIELDS, rows)
+    picture(command, curves).savefig(Path(command.out).with_suffix(".png"), dpi=120)
+
+
+def read(command: TimeToQualityCommand) -> Curves:
+    """The curves that `write` wrote.
+
+    Raises:
+        QAError: If there is no such file.
+    """
+    path, curves = curves_file(command), Curves()
+    if not path.is_file():
+        raise QAError(f"--add found no {path}: run the first algorithm without it")
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            point = Point(float(row["seconds"]), float(row["accuracy"]), int(row["rated"]))
+            curves.setdefault(row["job"], Curve([], row["machine"])).points.append(point)
+    return curves
+
+
+def curves_file(command: TimeToQualityCommand) -> Path:
+    """Where the points of the curves are."""
+    out = Path(command.out)
+    return out.with_name(f"{out.stem}_curves.csv")
 
 
 def picture(command: TimeToQualityCommand, curves: Curves) -> Figure:
     """Accuracy over seconds, a line a job."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, points in curves.items():
+    for name, (points, _) in curves.items():
         label = f"{name} ({points[-1].rated:,} rated answers)"
         axes.plot([p.seconds for p in points], [p.accuracy for p in points], marker=".", label=label)
     axes.axhline(command.target, color="grey", linewidth=0.8, linestyle=":")
     axes.set(xlabel="seconds", ylabel="accuracy on the test questions", xscale="log", ylim=(0, 1))
-    axes.set_title(f"Time to quality, {machine()}", fontsize=9)
+    machines = dict.fromkeys(curve.machine for curve in curves.values())
+    axes.set_title("\n".join(("Time to quality", *machines)), fontsize=9)
     axes.legend()
     return figure
 
