@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from agents.checkpoints import CHECKPOINT
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, load_config, to_dict
 from agents.runs import Run
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str]) -> None:
         raise QAError("--resume takes the settings of the run itself: leave out --config")
     if "--resume" in files:
         run = Run.open(files["--resume"])
+        run.mend(CHECKPOINT)
         if run.has("results.json"):
             raise QAError(f"{run.folder} is finished; see its results.json")
         default = run.config()

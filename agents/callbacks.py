@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,33 @@ class RatingBudget(BaseCallback):
         return not self.budget or self.rated() < self.budget
 
 
+class Checkpoints(BaseCallback):
+    """Writes a checkpoint every few rollouts, before anything else is done: the first among callbacks.
+
+    There is none before the first rollout: the policy may still know decoder states of the critic's warm-up
+    then, and a run that goes on repeats that warm-up.
+
+    Args:
+        save: Writes it.
+        every: Rollouts between two.
+
+    Attributes:
+        rollouts: Begun so far.
+    """
+
+    def __init__(self, save: Callable[[], None], every: int) -> None:
+        super().__init__()
+        self.save, self.every, self.rollouts = save, every, 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.rollouts and self.rollouts % self.every == 0:
+            self.save()
+        self.rollouts += 1
+
+
 class Validation(BaseCallback):
     """Every few rollouts: the greedy answers' score on validation questions; keeps the best weights.
 
@@ -71,7 +98,7 @@ class Validation(BaseCallback):
         config: Its ``eval_every``, ``max_kl`` and ``max_drop`` are used.
         save_best: Called when the score is the best so far.
         load_best: Brings the best weights back.
-        save_checkpoint: Called after every validation.
+        save_checkpoint: Called after a validation that no rollout follows.
 
     Attributes:
         best: The best score so far.
@@ -100,7 +127,7 @@ class Validation(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         if self._rollouts % self.config.eval_every == 0:
-            self.validate()
+            self._measure()
         self._rollouts += 1
 
     def _on_training_end(self) -> None:
@@ -108,6 +135,27 @@ class Validation(BaseCallback):
 
     def validate(self) -> None:
         """Measure; keep or bring back the best weights; write a checkpoint."""
+        self._measure()
+        self.save_checkpoint()
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint, fit for JSON."""
+        return {
+            "best": float(self.best),
+            "history": self.history,
+            "backed_off": self.backed_off,
+            "rollouts": self._rollouts,
+            "learning_rate": float(self.model.lr_schedule(self.model._current_progress_remaining)),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave; the callback must know its model."""
+        self.best, self.history = state["best"], list(state["history"])
+        self.backed_off, self._rollouts = state["backed_off"], state["rollouts"]
+        if self.backed_off:
+            self.model.lr_schedule = FloatSchedule(ConstantSchedule(state["learning_rate"]))
+
+    def _measure(self) -> None:
         metrics, timesteps = self.score(), self.model.num_timesteps
         self.history.append({"timesteps": float(timesteps), **metrics})
         for name, value in metrics.items():
@@ -119,7 +167,6 @@ class Validation(BaseCallback):
             self.save_best()
         elif score < self.best - self.config.max_drop or self._kl() > self.config.max_kl:
             self._back_off()
-        self.save_checkpoint()
 
     def _kl(self) -> float:
         buffer = getattr(self.model, "rollout_buffer", None)

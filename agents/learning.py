@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
 from rich.console import Console
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import language_model
 from agents.buffers import AnswerRolloutBuffer
-from agents.callbacks import FeedbackLog, RatingBudget, Validation
+from agents.callbacks import Checkpoints, FeedbackLog, RatingBudget, Validation
+from agents.checkpoints import (
+    Checkpoint,
+    random_state,
+    read_checkpoint,
+    read_reward_model,
+    set_random_state,
+    write_checkpoint,
+)
 from agents.config import TrainConfig
 from agents.critic import warm_up_critic, warm_up_q
+from agents.human_feedback import HumanFeedback
 from agents.q_learning import AnswerDQN, AnswerQRDQN, demonstrate
 from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
@@ -30,6 +39,7 @@ class Learner:
         config: The settings.
         run: Holds the checkpoint, and the best weights in ``model.safetensors``.
         model: The algorithm; its policy is the warm start's.
+        people: Asks people between rollouts, or None.
         imitation: Learns well-rated answers again, or None.
         labelled: The labelled questions, with which Q-learning begins.
         score: Measures the policy on validation questions.
@@ -42,16 +52,17 @@ class Learner:
         config: TrainConfig,
         run: Run,
         model: BaseAlgorithm,
+        people: HumanFeedback | None,
         imitation: SelfImitation | None,
         labelled: Sequence[QAExample],
         score: Callable[[], dict[str, float]],
         watch: Stopwatch,
         console: Console,
     ) -> None:
-        self.config, self.run, self.model, self.imitation = config, run, model, imitation
+        self.config, self.run, self.model = config, run, model
+        self.people, self.imitation = people, imitation
         self.watch, self.console, self.labelled = watch, console, labelled
         self.log = FeedbackLog()
-        self.rated_before = 0  # answers, when the run was interrupted
         self.consolidated = 0  # tokens written when the good answers were last gone over
         self.validation = Validation(
             score,
@@ -60,23 +71,36 @@ class Learner:
             load_best=lambda: run.load_language_model(language_model(model), "model.safetensors"),
             save_checkpoint=self.save_checkpoint,
         )
-        learning = [] if imitation is None else [imitation]
+        # Labels correct the rewards of a rollout before imitation chooses among its answers.
+        learning = [callback for callback in (people, imitation) if callback is not None]
         budget = RatingBudget(self.rated, config.rl.max_rated)
-        self.callbacks: list[BaseCallback] = [self.log, *learning, self.validation, budget]
+        self.checkpoints = Checkpoints(self.save_checkpoint, config.rl.eval_every)
+        self.callbacks: list[BaseCallback] = [
+            self.checkpoints,
+            self.log,
+            *learning,
+            self.validation,
+            budget,
+        ]
 
     def learn(self) -> int:
         """Learn from where the last checkpoint left off, if there is one; the number of rated answers."""
+        for callback in self.callbacks:  # which may be used without a rollout, if RL was over before
+            callback.init_callback(self.model)
         if self.run.has("checkpoint/state.json"):
             self._restore()
         else:
             with self.watch.stage("critic"):
                 self._warm_up()
-        for callback in self.callbacks:  # which may be used without a rollout, if RL was over before
-            callback.init_callback(self.model)
-        left = self.config.rl.timesteps - self.model.num_timesteps
-        if left > 0:
+        left, limit = self.config.rl.timesteps - self.model.num_timesteps, self.config.rl.max_rated
+        if left > 0 and (not limit or self.rated() < limit):
             with self.watch.stage("rl"):
-                self._learn_interruptibly(left)
+                self.model.learn(
+                    left,
+                    callback=self.callbacks,
+                    reset_num_timesteps=False,
+                    progress_bar=self.console.is_terminal,
+                )
         if self.imitation is not None and self.model.num_timesteps > self.consolidated:
             with self.watch.stage("imitation"):
                 self._consolidate(self.imitation)
@@ -85,27 +109,37 @@ class Learner:
         return self.rated()
 
     def rated(self) -> int:
-        """How many answers feedback was asked about, those of the run so far included."""
+        """How many answers feedback was asked about."""
+        graded: int = self._of_env("task").graded
+        return graded
+
+    def _of_env(self, name: str) -> Any:
         assert self.model.env is not None
-        graded: int = self.model.env.get_attr("task", indices=0)[0].graded
-        return self.rated_before + graded
+        return self.model.env.get_attr(name, indices=0)[0]
 
     def save_checkpoint(self) -> None:
         """Write all that is needed to go on."""
         state = {
-            "best": float(self.validation.best),
+            "timesteps": self.model.num_timesteps,
             "episodes": self.rated(),
-            "kl_coef": kl_coef(self.model),
             "consolidated": self.consolidated,
             "seconds": self.watch.seconds,
+            "rollouts": self.checkpoints.rollouts,
+            "finished": self.log.episodes,
+            "validation": self.validation.state(),
+            "algorithm": algorithm_state(self.model),
+            "env": self._of_env("state")(),
+            "random": random_state(),
         }
-        self.run.save_checkpoint(self.model, state, self._experience())
-
-    def _experience(self) -> dict[str, NDArray[Any]]:
-        """The answers that are learned from again."""
-        if isinstance(self.model, AnswerDQN | AnswerQRDQN):
-            return self.model.replay_buffer.state()
-        return self.imitation.state() if self.imitation else {}
+        checkpoint = Checkpoint(state)
+        if self.imitation is not None:
+            state["imitation"] = self.imitation.state()
+            checkpoint.tensors["imitation"] = state["imitation"].pop("optimizer")
+        if self.people is not None:
+            state["people"], checkpoint.models = self.people.state(), self.people.models()
+            good = self.people.guards.good
+            checkpoint.tensors["good_policy"] = None if good is None else good.policy
+        write_checkpoint(self.run, self.model, checkpoint)
 
     def _warm_up(self) -> None:
         """Fit the value head, if there is one that is used; Q-learning first hears of the demonstrations."""
@@ -126,40 +160,57 @@ class Learner:
 
     def _restore(self) -> None:
         """Put everything where the last checkpoint was."""
-        state, arrays = self.run.load_checkpoint(self.model)
-        self.validation.best = state["best"]
-        self.rated_before = self.log.episodes = state["episodes"]
-        self.watch.seconds, self.consolidated = state["seconds"], state["consolidated"]
-        set_kl_coef(self.model, state["kl_coef"])
-        if isinstance(self.model, AnswerDQN | AnswerQRDQN):
-            self.model.replay_buffer.load_state(arrays)
-        elif self.imitation is not None and arrays:
-            self.imitation.load_state(arrays)
+        saved = read_checkpoint(self.run, self.model)
+        state = saved.state
+        self.model.num_timesteps = state["timesteps"]
+        self.consolidated, self.watch.seconds = state["consolidated"], state["seconds"]
+        self.checkpoints.rollouts, self.log.episodes = state["rollouts"], state["finished"]
+        self.validation.load_state(state["validation"])
+        load_algorithm_state(self.model, state["algorithm"])
+        self.model._last_obs = self._of_env("load_state")(state["env"])
+        begun = state["env"]["lengths"]
+        self.model._last_episode_starts = begun == 0
+        if isinstance(self.model.env, VecMonitor):
+            self.model.env.episode_lengths[:] = begun
+        if self.imitation is not None and "imitation" in state:
+            self.imitation.load_state({**state["imitation"], "optimizer": saved.tensors["imitation"]})
+        if self.people is not None and "people" in state:
+            self._restore_people(self.people, state["people"], saved.tensors["good_policy"])
+        set_random_state(state["random"])  # last: making networks draws numbers
         told = f"resuming at {self.model.num_timesteps} of {self.config.rl.timesteps} tokens"
         self.console.print(told, markup=False, soft_wrap=True)
 
-    def _learn_interruptibly(self, timesteps: int) -> None:
-        """Ctrl-C saves a checkpoint before it goes on up."""
-        try:
-            self.model.learn(
-                timesteps,
-                callback=self.callbacks,
-                reset_num_timesteps=False,
-                progress_bar=self.console.is_terminal,
-            )
-        except KeyboardInterrupt:
-            self.save_checkpoint()
-            raise
+    def _restore_people(
+        self, people: HumanFeedback, state: Mapping[str, Any], good_policy: Mapping[str, Any] | None
+    ) -> None:
+        lm, task = language_model(self.model), self._of_env("task")
+        models = {
+            version: read_reward_model(self.run, version, lm, task.vocabulary, self.config.limits)
+            for version in state["models"].values()
+            if version is not None
+        }
+        people.load_state(state, models, good_policy)
 
 
-def kl_coef(model: BaseAlgorithm) -> float:
-    """The weight of the KL penalty, 0 without one."""
-    buffer = getattr(model, "rollout_buffer", None)
-    return buffer.kl_coef if isinstance(buffer, AnswerRolloutBuffer) else 0.0
-
-
-def set_kl_coef(model: BaseAlgorithm, value: float) -> None:
-    """Set the weight of the KL penalty, if there is one."""
+def algorithm_state(model: BaseAlgorithm) -> dict[str, Any]:
+    """What changes in an algorithm beside policy and optimizer: numbers and arrays."""
+    state: dict[str, Any] = {"progress": model._current_progress_remaining, "updates": model._n_updates}
     buffer = getattr(model, "rollout_buffer", None)
     if isinstance(buffer, AnswerRolloutBuffer):
-        buffer.kl_coef = value
+        state |= {"kl_coef": buffer.kl_coef, "kl": buffer.kl}
+    if isinstance(model, AnswerDQN | AnswerQRDQN):
+        state |= {"calls": model._n_calls, "exploration": model.exploration_rate}
+        state["replay"] = model.replay_buffer.state()
+    return state
+
+
+def load_algorithm_state(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
+    """Go on from what `algorithm_state` gave."""
+    model._current_progress_remaining, model._n_updates = state["progress"], state["updates"]
+    buffer = getattr(model, "rollout_buffer", None)
+    if isinstance(buffer, AnswerRolloutBuffer):
+        buffer.kl_coef, buffer.kl = state["kl_coef"], state["kl"]
+    if isinstance(model, AnswerDQN | AnswerQRDQN):
+        model._n_calls, model.exploration_rate = state["calls"], state["exploration"]
+        model.policy.exploration_rate = state["exploration"]
+        model.replay_buffer.load_state(state["replay"])

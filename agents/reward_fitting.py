@@ -61,7 +61,8 @@ def fit_reward_model(
     if len(data) < 2:
         raise QAError(f"a reward model needs labels of two questions at least, got {len(data)}")
     torch.manual_seed(seed)
-    network = RewardNetwork(lm if previous is None else previous.network.lm, config.members)
+    trunk = lm if previous is None else previous.network.lm
+    network = RewardNetwork(trunk, config.members, config.dropout)
     if previous is not None:
         network.load_state_dict(previous.network.state_dict())
     network.to(next(lm.parameters()).device)
@@ -92,6 +93,7 @@ def _train(
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=config.members).T
     bootstrap = torch.as_tensor(drawn, dtype=torch.float32)
+    network.train()
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     batches = [rows for _ in range(epochs) for rows in bucketed(data.source, config.batch_size, rng)]
     for done, questions in enumerate(batches):
@@ -103,6 +105,7 @@ def _train(
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
+    network.eval()
 
 
 def _loss(network: RewardNetwork, data: RewardData, bootstrap: Tensor, imitation: float) -> Tensor:

@@ -46,10 +46,15 @@ class RewardModelConfig:
     """Questions a gradient step."""
     learning_rate: float = 1.5e-3
     """At the start of a fit; it falls linearly to zero."""
+    dropout: float = 0.3
+    """Share of what the heads see that is left out while they are fitted."""
+    renamed: float = 0.9
+    """Share of the questions in which names and numbers are spelled differently while fitting: with few
+    labels the model must not learn by heart which answers were good."""
     imitation: float = 1.0
     """Weight of the likelihood of good answers beside the labels: the trunk stays a language model, and a
     better one."""
-    held_out: float = 0.1
+    held_out: float = 0.15
     """Share of the labelled questions by which the model is calibrated and trusted."""
     pessimism: float = 1.0
     """How many variances of the members are taken off their mean."""
@@ -65,6 +70,9 @@ class RewardModelConfig:
             raise QAError(f"reward_model.learning_rate must be greater than 0, got {self.learning_rate}")
         if not 0 < self.held_out < 1:
             raise QAError(f"reward_model.held_out must be between 0 and 1, got {self.held_out}")
+        for name in ("dropout", "renamed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise QAError(f"reward_model.{name} must be from 0 to 1, got {getattr(self, name)}")
         for name in ("imitation", "pessimism"):
             if not getattr(self, name) >= 0:
                 raise QAError(f"reward_model.{name} must be 0 or more, got {getattr(self, name)}")
@@ -106,7 +114,7 @@ class RewardModel:
         limits: Limits,
         version: int,
     ) -> None:
-        self.network, self.config, self.vocabulary, self.limits = network, config, vocabulary, limits
+        self.network, self.config, self.vocabulary, self.limits = network.eval(), config, vocabulary, limits
         self.version, self.temperature, self.centre, self.spread = version, 1.0, 0.0, 1.0
         self.scale, self.good_enough = 1.0, 0.0
         self.calibration = Calibration.unknown()
@@ -212,7 +220,7 @@ class RewardModel:
         if told["vocabulary"] != vocabulary.fingerprint:
             raise QAError(f"{path} belongs to vocabulary {told['vocabulary']}, not {vocabulary.fingerprint}")
         config = RewardModelConfig(**told["config"])
-        network = RewardNetwork(lm, config.members)
+        network = RewardNetwork(lm, config.members, config.dropout)
         try:
             network.load_state_dict(weights)
         except RuntimeError:

@@ -30,12 +30,14 @@ class RewardNetwork(nn.Module):
     Args:
         lm: Copied, so that the policy and the reward model never share a weight.
         members: How many heads.
+        dropout: Share of the attentional vectors' numbers that are left out in training.
     """
 
-    def __init__(self, lm: LSTMAttentionLM, members: int) -> None:
+    def __init__(self, lm: LSTMAttentionLM, members: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.lm = copy.deepcopy(lm).requires_grad_(True)
         self.reader = Reader(self.lm)
+        self.dropout = nn.Dropout(dropout)
         width = 2 * lm.config.hidden + 3
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(width, HEAD), nn.Tanh(), nn.Linear(HEAD, 1)) for _ in range(members)
@@ -56,7 +58,9 @@ class RewardNetwork(nn.Module):
         decoded = self.reader.unroll(batch)
         log_probs = Sampling().log_probs(self.lm.log_probabilities(decoded))
         likelihood = log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        return self._pool(decoded.features, likelihood, batch.answer, len(batch.tokens)), likelihood
+        return self._pool(
+            self.dropout(decoded.features), likelihood, batch.answer, len(batch.tokens)
+        ), likelihood
 
     def _pool(self, features: Tensor, likelihood: Tensor, answer: Tensor, answers: int) -> Tensor:
         """One row an answer of what its tokens' rows hold, ``(answers, 2 * hidden + 3)``."""

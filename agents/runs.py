@@ -6,20 +6,16 @@ import gzip
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
 from agents.config import TrainConfig, from_dict, to_dict
@@ -62,7 +58,7 @@ class Run:
     collection.json.gz        passages for questions that come without a context
     warm_start.safetensors    the language model after the warm start
     model.safetensors         the language model of the best validation score
-    checkpoint/               where ``--resume`` goes on: policy, optimizer, good answers, counters
+    checkpoint/               where ``--resume`` goes on: see `agents.checkpoints`
     before.json               the report before RL and the seconds of the stages so far
     results.json              the final report
     events.out.tfevents.*     TensorBoard logs
@@ -123,7 +119,7 @@ class Run:
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file."""
         text = json.dumps(content, indent=2, ensure_ascii=False)
-        self._replace(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        self.replace(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file.
@@ -141,9 +137,9 @@ class Run:
 
     def save_vocabulary(self, vocabulary: Vocabulary, collection: tuple[str, ...]) -> None:
         """Write the tokenizer, the passages and the versions of everything that made them."""
-        self._replace("vocabulary.json", vocabulary.save)
+        self.replace("vocabulary.json", vocabulary.save)
         packed = gzip.compress(json.dumps(collection, ensure_ascii=False).encode(), mtime=0)
-        self._replace("collection.json.gz", lambda path: path.write_bytes(packed))
+        self.replace("collection.json.gz", lambda path: path.write_bytes(packed))
         versions = {package: version(package) for package in PACKAGES}
         self.write_json(
             "versions.json",
@@ -175,7 +171,7 @@ class Run:
 
     def save_fluency(self, fluency: FluencyModel) -> None:
         """Write the judge of wording."""
-        self._replace("fluency.safetensors", fluency.save)
+        self.replace("fluency.safetensors", fluency.save)
 
     def fluency(self, vocabulary: Vocabulary) -> FluencyModel:
         """The judge of wording."""
@@ -186,7 +182,7 @@ class Run:
         metadata = {"vocabulary": self.read_json("versions.json")["vocabulary"]}
         # Copies: on a GPU the weights of an LSTM share one piece of memory, which safetensors refuses.
         weights = {key: tensor.cpu().clone() for key, tensor in untied(module).items()}
-        self._replace(name, lambda path: save_file(weights, path, metadata))
+        self.replace(name, lambda path: save_file(weights, path, metadata))
 
     def load_weights(self, module: nn.Module, name: str) -> None:
         """Read weights that `save_weights` wrote; a safetensors file holds numbers only.
@@ -245,45 +241,34 @@ class Run:
         reason = " ".join(str(error).split())
         return QAError(f"{self.path(name)} does not fit this model or is broken: {reason:.150}")
 
-    def save_checkpoint(
-        self, model: BaseAlgorithm, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> None:
-        """Write what `load_checkpoint` needs: the state's file last, since it makes the others count."""
-        self.path("checkpoint").mkdir(exist_ok=True)
-        self.save_weights(model.policy, "checkpoint/policy.safetensors")
-        optimizer = model.policy.optimizer.state_dict()
-        self._replace("checkpoint/optimizer.pt", lambda path: torch.save(optimizer, path))
-        self._replace("checkpoint/arrays.npz", lambda path: write_arrays(path, arrays))
-        self.write_json("checkpoint/state.json", {"timesteps": model.num_timesteps, **state})
+    @contextmanager
+    def new_folder(self, name: str) -> Iterator[str]:
+        """A folder to write files into; behind the block it takes the place of the folder `name`."""
+        new, old = f"{name}.tmp", f"{name}.old"
+        shutil.rmtree(self.path(new), ignore_errors=True)
+        self.path(new).mkdir()
+        yield new
+        if self.has(name):
+            os.replace(self.path(name), self.path(old))
+        os.replace(self.path(new), self.path(name))
+        sync(self.folder)
+        shutil.rmtree(self.path(old), ignore_errors=True)
 
-    def load_checkpoint(self, model: BaseAlgorithm) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Put the model where the last checkpoint was and return the state and arrays saved with it.
+    def mend(self, name: str) -> None:
+        """Bring the folder `name` back, if the process was killed while another took its place."""
+        old = self.path(f"{name}.old")
+        if old.exists() and not self.has(name):
+            os.replace(old, self.path(name))
+        shutil.rmtree(old, ignore_errors=True)
 
-        Raises:
-            QAError: If a file is missing or broken.
-        """
-        state = self.read_json("checkpoint/state.json")
-        self.load_weights(model.policy, "checkpoint/policy.safetensors")
-        path = self.path("checkpoint/optimizer.pt")
-        try:
-            model.policy.optimizer.load_state_dict(torch.load(path, weights_only=True))
-        except Exception as error:  # torch.load raises many kinds
-            raise QAError(f"{path} is missing or broken: {' '.join(str(error).split()):.100}") from None
-        path = self.path("checkpoint/arrays.npz")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, BadZipFile):
-            raise QAError(f"{path} is missing or broken") from None
-        model.num_timesteps = int(state["timesteps"])
-        return state, arrays
-
-    def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Write to another name first: a file is there whole or not at all."""
+    def replace(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Write to another name first: a file is there whole or not at all, even if power fails."""
         path = self.path(name)
         temporary = path.with_name(path.name + ".tmp")
         write(temporary)
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
 
 
 def untied(module: nn.Module) -> dict[str, Tensor]:
@@ -293,7 +278,10 @@ def untied(module: nn.Module) -> dict[str, Tensor]:
     return {key: t for key, t in weights.items() if first.setdefault(t.data_ptr(), key) == key}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays to one file; `np.savez` given a path would add its own suffix to the name."""
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -93,8 +93,8 @@ class SelfImitation(BaseCallback):
         self._rng = np.random.default_rng(seed)
         self._optimizer: torch.optim.Adam | None = None
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """All that was heard so far, for a checkpoint."""
+    def state(self) -> dict[str, Any]:
+        """All that was heard so far, and where the generator and the optimizer are, for a checkpoint."""
         good = list(self.best.values())
         width = self.labelled.source.shape[1]
         heard = b"".join(self._heard)
@@ -106,10 +106,12 @@ class SelfImitation(BaseCallback):
             ),
             "heard_source": np.frombuffer(heard, dtype=np.int64).reshape(-1, width),
             "heard": np.array(list(self._heard.values()), dtype=np.float64).reshape(-1, 2),
+            "rng": self._rng.bit_generator.state,
+            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
         }
 
-    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave."""
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave; the callback must know its model."""
         keys = [row.tobytes() for row in state["heard_source"]]
         self._heard = {
             key: (int(number), float(total))
@@ -119,6 +121,24 @@ class SelfImitation(BaseCallback):
             source.tobytes(): _Good(float(reward), source, tokens)
             for reward, source, tokens in zip(state["reward"], state["source"], state["tokens"], strict=True)
         }
+        self._rng.bit_generator.state = state["rng"]
+        if state["optimizer"] is not None:
+            self._optimizer = torch.optim.Adam(self._trained())
+            self._optimizer.load_state_dict(state["optimizer"])
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        policy = self.model.policy
+        assert isinstance(policy, LMActorCriticPolicy)
+        return [p for p in policy.lm.parameters() if p.requires_grad]
+
+    def hear(self, source: NDArray[np.int64], tokens: NDArray[np.int64], reward: float) -> None:
+        """Note what an answer ``(time,)`` to a source ``(source,)`` earned."""
+        key = source.tobytes()
+        number, total = self._heard.get(key, (0, 0.0))
+        self._heard[key] = (number + 1, total + reward)
+        known = self.best.get(key)
+        if reward >= self.config.threshold and (known is None or reward >= known.reward):
+            self.best[key] = _Good(reward, source, tokens)
 
     def consolidate(self) -> None:
         """Passes over all good answers and labelled questions, while the learning rate falls to zero.
@@ -147,12 +167,7 @@ class SelfImitation(BaseCallback):
         buffer = self.locals["rollout_buffer"]
         assert isinstance(buffer, AnswerRolloutBuffer)
         for source, tokens, reward in buffer.finished():
-            key = source.tobytes()
-            number, total = self._heard.get(key, (0, 0.0))
-            self._heard[key] = (number + 1, total + reward)
-            known = self.best.get(key)
-            if reward >= self.config.threshold and (known is None or reward >= known.reward):
-                self.best[key] = _Good(reward, source, tokens)
+            self.hear(source, tokens, reward)
         self.logger.record("imitation/answers", len(self.best))
 
     def _on_rollout_start(self) -> None:
@@ -183,7 +198,7 @@ class SelfImitation(BaseCallback):
         """One gradient step at a learning rate; returns its loss."""
         policy = self.model.policy
         assert isinstance(policy, LMActorCriticPolicy)
-        trained = [p for p in policy.lm.parameters() if p.requires_grad]
+        trained = self._trained()
         if self._optimizer is None:
             self._optimizer = torch.optim.Adam(trained)
         for group in self._optimizer.param_groups:

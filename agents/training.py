@@ -16,15 +16,19 @@ from stable_baselines3.common.utils import get_device, set_random_seed
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import find_algorithm, language_model
+from agents.asking import PEOPLE
 from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
 from agents.config import TrainConfig
 from agents.data import fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
 from agents.evaluation import METRICS, Judge, results_table
+from agents.human_feedback import HumanFeedback
 from agents.learning import Learner
+from agents.people import first_answers, make_human_feedback, open_store, reference, wish
 from agents.q_learning import AnswerDQN, AnswerQRDQN
 from agents.reports import log_report
+from agents.routing import RoutedFeedback
 from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
 from agents.vec_env import QAVecEnv
@@ -41,6 +45,9 @@ from qa_env.task import QATask
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import Vocabulary
 
+REWARD_MODEL = "reward-model"
+OF_USERS = ("simulated", "reference", REWARD_MODEL)
+"""Feedback that comes from users, simulated ones by default."""
 VALIDATION_QUESTIONS = 256
 """At most so many are used at each validation."""
 
@@ -58,6 +65,7 @@ class Trainer:
         self.config, self.run, self.console = config, run, console
         self.watch = Stopwatch()
         self.episodes = 0
+        self.labels = 0
 
     def train(self) -> dict[str, Any]:
         """Run all the stages and return the content of ``results.json``."""
@@ -65,9 +73,11 @@ class Trainer:
         set_random_seed(self.config.seed)
         with self.watch.stage("data"):
             self.data = self._rateable(load_dataset(self.config))
-            if self.config.feedback != "simulated":
+            if self.config.feedback not in OF_USERS:
                 try_feedback(as_feedback(self.config.feedback), self.data.labelled)
             self.vocabulary, self.fluency = self._language()
+            if self.config.feedback == REWARD_MODEL:  # now, so that a mistake shows before the warm start
+                self.store = open_store(self.config, self.run.folder, self.vocabulary)
         self.judge = Judge(self.fluency, SimulatedUsers(self.config.users, self.fluency))
         self.logger = configure(str(self.run.folder), ["tensorboard"])
         lm = make_language_model(self.config, self.vocabulary)
@@ -88,7 +98,8 @@ class Trainer:
 
     def _rateable(self, data: QADataset) -> QADataset:
         """The data without the unlabelled questions that simulated users have nothing to rate by."""
-        if self.config.feedback != "simulated":
+        by_people = self.config.feedback == REWARD_MODEL and self.config.ask.annotators == PEOPLE
+        if self.config.feedback not in OF_USERS or by_people:
             return data
         rateable = tuple(e for e in data.unlabelled if e.answers or e.metadata.get("value") is not None)
         left_out = len(data.unlabelled) - len(rateable)
@@ -200,23 +211,71 @@ class Trainer:
         return model
 
     def _feedback(self) -> Feedback:
-        if self.config.feedback == "simulated":
-            return self.judge.users
-        return as_feedback(self.config.feedback)
+        match self.config.feedback:
+            case "simulated":
+                return self.judge.users
+            case "reference":
+                return reference(self.judge.users)
+            case "reward-model":
+                fallback = self.config.ask.fallback
+                return RoutedFeedback(as_feedback(fallback) if fallback else None)
+            case name:
+                return as_feedback(name)
+
+    def _people(self, model: BaseAlgorithm) -> HumanFeedback | None:
+        """Who asks people during RL, if anybody does."""
+        assert model.env is not None
+        routed = model.env.get_attr("task", indices=0)[0].feedback
+        if not isinstance(routed, RoutedFeedback):
+            return None
+        lm = language_model(model)
+        people = make_human_feedback(
+            self.config, self.run.folder, self.store, self.data, self.vocabulary, lm, routed, self._truth()
+        )
+        people.init_callback(model)
+        if not self.run.has("checkpoint/state.json"):
+            with self.watch.stage("first_labels"):
+                assert isinstance(model.policy, LMActorCriticPolicy)
+                answers = first_answers(model.policy, self.vocabulary, self.config, self.data.unlabelled)
+                people.prepare(answers, self.config.ask.wait)
+            if people.version is not None:
+                # The trunk was taught the good answers; the policy need not begin where it knows less.
+                language_model(model).load_state_dict(people.version.network.lm.state_dict())
+            self._tell_of(people)
+        return people
+
+    def _truth(self) -> Feedback:
+        """What simulated annotators go by."""
+        return wish(self.judge.users)
+
+    def _tell_of(self, people: HumanFeedback) -> None:
+        model = people.version
+        told = f"{people.budget.given} first labels"
+        if model is not None:
+            trust = "serves" if model.trusted else "does not serve yet"
+            told += f"; reward model: {model.calibration.accuracy:.3f} of {model.calibration.labels} "
+            told += f"held-out labels foretold, {trust}"
+        self._tell(told)
 
     def _learn(self, model: BaseAlgorithm) -> None:
         """Reinforcement learning; the best weights are in the run's ``model.safetensors`` then."""
+        people, imitation = self._people(model), self._imitation(model)
+        if people is not None and imitation is not None and not self.run.has("checkpoint/state.json"):
+            for source, tokens, reward in zip(*people.labelled(), strict=True):
+                imitation.hear(source, tokens, float(reward))
         learner = Learner(
             self.config,
             self.run,
             model,
-            self._imitation(model),
+            people,
+            imitation,
             self.data.labelled,
             lambda: self._validate(model.policy),
             self.watch,
             self.console,
         )
         self.episodes = learner.learn()
+        self.labels = 0 if people is None else people.budget.given
 
     def _imitation(self, model: BaseAlgorithm) -> SelfImitation | None:
         """The self-imitation callback, if it is switched on and the algorithm keeps whole answers."""
@@ -247,6 +306,7 @@ class Trainer:
             "after": after,
             "seconds": seconds,
             "episodes": self.episodes,
+            "labels": self.labels,
             "config": dataclasses.asdict(self.config),
         }
         self.run.write_json("results.json", results)
@@ -283,7 +343,9 @@ def check_names(config: TrainConfig) -> None:
         QAError: If the algorithm, the feedback or the data file is not there.
     """
     find_algorithm(config.rl.algorithm)
-    if config.feedback != "simulated":
+    if config.feedback not in OF_USERS:
         as_feedback(config.feedback)
+    if config.ask.fallback:
+        as_feedback(config.ask.fallback)
     if config.data != "facts" and ":" not in config.data and not Path(config.data).is_file():
         raise QAError(f"{config.data}: no such file; check the path")

@@ -354,9 +354,9 @@ def interrupt(*_: object, **__: object) -> None:
 
 def test_an_interrupted_run_goes_on_and_finishes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = ("--limits.max-source", 30, "--limits.max-answer", 12)
-    rollouts = iter(range(3))
+    rollouts = iter(range(4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeedbackLog, "_on_rollout_end", lambda _: interrupt() if next(rollouts) == 2 else None)
+        patch.setattr(FeedbackLog, "_on_rollout_end", lambda _: interrupt() if next(rollouts) == 3 else None)
         assert run(train.main, *TINY, *limits, "--log-dir", tmp_path / "runs") == 130
     stopped = only_run(tmp_path / "runs")
     out, err = capsys.readouterr()

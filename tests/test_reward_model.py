@@ -30,7 +30,7 @@ from qa_env.vocabulary import EOS, PAD, Kind, Vocabulary
 
 LIMITS = Limits(12, 8)
 CONFIG = RewardModelConfig(
-    members=2, epochs=6, refit_epochs=2, batch_size=8, learning_rate=1e-2, held_out=0.3
+    dropout=0.0, members=2, epochs=6, refit_epochs=2, batch_size=8, learning_rate=1e-2, held_out=0.3
 )
 WORDS = ("Asia", "the", "river", "is", "capital", "of", "in", "what")
 NewLM = Callable[..., LSTMAttentionLM]

@@ -126,6 +126,7 @@ class AnnotatorConfig:
 PRESETS: dict[str, AnnotatorConfig] = {
     "oracle": AnnotatorConfig(),
     "mistake10": AnnotatorConfig(eps_mistake=0.1),
+    "flip10": AnnotatorConfig(flip=0.1),
     "flip25": AnnotatorConfig(flip=0.25),
     "lapse10": AnnotatorConfig(lapse=0.1),
     "stochastic": AnnotatorConfig(beta=5.0, noise=0.1),

@@ -63,10 +63,8 @@ SCHEDULES: dict[str, Schedule] = {
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """How many labels to ask people for, and when."""
+    """When people are asked for labels."""
 
-    labels: int = 0
-    """Labels in all; 0 asks for none."""
     share: float = 0.1
     """Greatest share of a rollout's finished answers to ask about. One is asked about even if it is more."""
     schedule: str = "hyperbolic"
@@ -76,8 +74,6 @@ class BudgetConfig:
 
     def __post_init__(self) -> None:
         """Raise a QAError for a number out of range or a schedule that cannot be found."""
-        if self.labels < 0:
-            raise QAError(f"budget.labels must be 0 or more, got {self.labels}")
         if not 0 < self.share <= 1:
             raise QAError(f"budget.share must be above 0 and at most 1, got {self.share}")
         if not 0 <= self.initial <= 1:
@@ -106,11 +102,17 @@ class Budget:
     A query costs its label when it is asked. If it is skipped or expires, it gets it back.
 
     Args:
-        config: How many labels, and when.
+        labels: In all; 0 asks for none.
+        config: When.
+
+    Raises:
+        QAError: If the number is negative.
     """
 
-    def __init__(self, config: BudgetConfig) -> None:
-        self.config = config
+    def __init__(self, labels: int, config: BudgetConfig) -> None:
+        if labels < 0:
+            raise QAError(f"a budget's labels must be 0 or more, got {labels}")
+        self.labels, self.config = labels, config
         self._schedule: Schedule = load_named(config.schedule, SCHEDULES, "schedule")
         self._state = _State()
 
@@ -132,7 +134,7 @@ class Budget:
     @property
     def left(self) -> int:
         """Labels that may still be asked for, now or later."""
-        return max(0, self.config.labels - self.asked)
+        return max(0, self.labels - self.asked)
 
     @property
     def initial(self) -> int:
@@ -240,7 +242,7 @@ class Budget:
     def _due(self, released: float) -> int:
         initial = self.config.initial
         share = initial + (1.0 - initial) * released
-        return max(0, math.floor(self.config.labels * share + _ROUNDING) - self.asked)
+        return max(0, math.floor(self.labels * share + _ROUNDING) - self.asked)
 
     def _check(self, labels: int, most: int, what: str) -> None:
         if not 0 <= labels <= most:
