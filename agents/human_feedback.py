@@ -297,6 +297,9 @@ class HumanFeedback(BaseCallback):
         elif (good := self.guards.roll_back()) is not None:
             self.model.policy.load_state_dict(good.policy)
             self.routed.model = self.version = good.model
+            buffer = self.locals.get("rollout_buffer")
+            if isinstance(buffer, AnswerRolloutBuffer):
+                buffer.advantages[:] = 0  # nothing is learned from what the rejected policy wrote
         self.logger.record("guards/rolled_back", self.guards.rolled_back)
 
     def _record_model(self, model: RewardModel) -> None:

@@ -418,7 +418,8 @@ def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_status_130(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", "train.py", *TINY, "--rl.timesteps", "1000000"]
+    endless = ("--rl.timesteps", "1000000", "--rl.eval-every", "1")
+    command = [sys.executable, "-W", "error", "train.py", *TINY, *endless]
     process = subprocess.Popen(
         [*command, "--log-dir", str(tmp_path)],
         cwd=ROOT,

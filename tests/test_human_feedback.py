@@ -32,12 +32,13 @@ from agents.vec_env import QAVecEnv
 from policies import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QAExample
+from qa_env.errors import QAError
 from qa_env.feedback import FunctionFeedback
 from qa_env.feedback.annotator_config import AnnotatorConfig
 from qa_env.feedback.annotators import SimulatedAnnotator
 from qa_env.feedback.budget import Budget, BudgetConfig
 from qa_env.feedback.labels import Correction, Judgement, Label, Rating, Skip
-from qa_env.feedback.store import AnswerRecord, FeedbackEvent, Store
+from qa_env.feedback.store import AnswerRecord, FeedbackEvent, Query, Store
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import Vocabulary
 
@@ -425,6 +426,15 @@ def test_corrections_teach_the_text_and_the_comparison(new_loop: Any, tmp_path: 
     loop.people._refit()
     assert loop.fitter.corrected == [f"It is {n}." for n in range(1, 6)] and loop.fitter.fits == [10]
     assert loop.people.budget.given == 5 and loop.people.budget.asked == 5
+
+
+def test_a_store_of_other_questions_is_refused(new_loop: Any) -> None:
+    loop = new_loop()
+    elsewhere = Query("rating", (AnswerRecord("Who is asked elsewhere?", "Nobody."),))
+    loop.store.add_rater("ann")
+    loop.store.submit(FeedbackEvent.new(loop.store.ask([elsewhere])[0], "ann", Rating(4, 4)))
+    with pytest.raises(QAError, match=r"labels of 1 questions, and none is of this run's data"):
+        loop.people.prepare(first(6), 0.0)
 
 
 def test_an_alarm_takes_policy_and_model_back(new_loop: Any) -> None:
