@@ -121,8 +121,8 @@ def _loss(network: RewardNetwork, data: RewardData, bootstrap: Tensor, imitation
     batch, ids = answer_batch(data.source, data.question, data.tokens, device)
     quality, likelihood = network(batch, ids)
     # An answer that is rather good than bad counts by its chance, as in filtered behaviour cloning.
-    weight = np.where(data.good > 0.5, data.good, 0.0)
-    good = torch.as_tensor(weight, dtype=torch.float32, device=device)[batch.answer]
+    likely = np.where(data.good > 0.5, data.good, 0.0)
+    good = torch.as_tensor(likely, dtype=torch.float32, device=device)[batch.answer]
     loss: Tensor = -imitation * (good * likelihood).sum() / good.sum().clamp(min=1)
     if len(data.rows.first):
         counts = bootstrap.to(device)[batch.question][data.rows.first]
