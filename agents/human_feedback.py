@@ -197,7 +197,7 @@ class HumanFeedback(BaseCallback):
         self._settle(fresh)
         if self.version is not None and self.version.trusted:
             self._probe([e.judgement for e in fresh if e.purpose == "uniform"])
-        self.routed.aggregate = aggregate(self._judgements())
+        self.routed.aggregate = aggregate(self._judgements(), self.store.roles())
         return True
 
     def _settle(self, fresh: Sequence[StoredEvent]) -> None:
@@ -358,7 +358,7 @@ class HumanFeedback(BaseCallback):
         self.guards.load_state(state["guards"])
         self.guards.good = None if good_policy is None else GoodPair(good_policy, good)
         if self.cursor:
-            self.routed.aggregate = aggregate(self._judgements())
+            self.routed.aggregate = aggregate(self._judgements(), self.store.roles())
 
 
 def number(model: RewardModel | None) -> int | None:

@@ -43,12 +43,18 @@ class RewardFitter:
         lm: The language model after the warm start; copied.
         labelled: The labelled questions.
         vocabulary: Of the language model.
+        store: Knows who is an expert.
     """
 
     def __init__(
-        self, config: TrainConfig, lm: LSTMAttentionLM, labelled: Supervised, vocabulary: Vocabulary
+        self,
+        config: TrainConfig,
+        lm: LSTMAttentionLM,
+        labelled: Supervised,
+        vocabulary: Vocabulary,
+        store: Store,
     ) -> None:
-        self.config, self.labelled = config, labelled
+        self.config, self.labelled, self.store = config, labelled, store
         self.vocabulary, self.limits = vocabulary, config.limits
         self.least_labels = config.reward_model.least_labels
         self.trunk = LSTMAttentionLM(lm.config, vocabulary.kinds)
@@ -63,7 +69,7 @@ class RewardFitter:
     ) -> RewardModel:
         """Fit a model to all that was said; see `agents.human_feedback.Fit`."""
         limits, model = self.config.limits, self.config.reward_model
-        data = RewardData.from_judgements(judgements, records, self.vocabulary, limits)
+        data = RewardData.from_judgements(judgements, records, self.vocabulary, limits, self.store.roles())
         source, tokens = self.labelled.source, self.labelled.tokens
         if corrected:
             examples = [QAExample(r.question_id, r.question, r.context, ()) for r in corrected]
@@ -124,7 +130,7 @@ def make_human_feedback(
         Budget(config.labels, config.budget),
         store,
         routed,
-        RewardFitter(config, lm, labelled, vocabulary),
+        RewardFitter(config, lm, labelled, vocabulary, store),
         config.guards,
         people,
         Journal(folder / "taken_in.jsonl"),

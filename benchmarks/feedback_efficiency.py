@@ -3,12 +3,12 @@
     python benchmarks/feedback_efficiency.py
 
 Every variant goes on from the same warm start of its seed, with the same number of tokens in RL, a quarter of
-the default job's, and half of its last passes over the good answers. ``true``
-learns from the noise-free wish of the average simulated user of every answer. The others see labels of some
-answers alone, by SIMULATED annotators through the feedback store, and a reward model learns from those;
-``dpo`` and ``filtered-bc`` learn from the labels of ``oracle_700`` without RL. Judged is accuracy on test
-questions, by references that no reward sees. (As in every run, the checkpoint is chosen by greedy answers to
-256 validation questions, and the warm start is a candidate; in all variants alike.)
+the default job's, and half of its last passes over the good answers. ``true`` learns from the noise-free wish
+of the average simulated user of every answer. The others see labels of some answers alone, by SIMULATED
+annotators through the feedback store, and a reward model learns from those; ``filtered_bc_700`` and
+``dpo_700`` learn without RL from the labels that ``oracle_700`` and ``pairs_700`` have left in their stores.
+Judged is accuracy on test questions, by references that no reward sees. (As in every run, the checkpoint is
+chosen by greedy answers to 256 validation questions, and the warm start is a candidate; in all variants alike.)
 """
 
 from __future__ import annotations

@@ -428,6 +428,19 @@ def test_corrections_teach_the_text_and_the_comparison(new_loop: Any, tmp_path: 
     assert loop.people.budget.given == 5 and loop.people.budget.asked == 5
 
 
+def test_a_label_of_an_expert_counts_for_more(new_loop: Any) -> None:
+    quality = {}
+    for role in ("user", "expert"):
+        loop = new_loop(path=f"{role}.db")
+        loop.store.add_rater("ann", role)
+        loop.people._take_in(loop.people._chosen(first(1), 1, 0))
+        query = loop.store.lease("ann")
+        loop.store.submit(FeedbackEvent.new(query.id, "ann", Rating(5, 5)))
+        loop.people._take_in([])
+        quality[role] = loop.people.routed.aggregate.quality[query.answers[0].id].mean
+    assert quality["expert"] > quality["user"] + 0.05
+
+
 def test_a_store_of_other_questions_is_refused(new_loop: Any) -> None:
     loop = new_loop()
     elsewhere = Query("rating", (AnswerRecord("Who is asked elsewhere?", "Nobody."),))

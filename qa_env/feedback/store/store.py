@@ -114,6 +114,10 @@ class Store:
         with self.database.read() as connection:
             return reading.raters(connection)
 
+    def roles(self) -> dict[str, Role]:
+        """Whether each rater is a user or an expert, by name."""
+        return {rater.name: rater.role for rater in self.raters()}
+
     def ask(self, queries: Sequence[Query]) -> list[str]:
         """Put queries up for people to answer, and return at once.
 
