@@ -8,7 +8,7 @@ of the average simulated user of every answer. The others see labels of some ans
 annotators through the feedback store, and a reward model learns from those; ``filtered_bc_700`` and
 ``dpo_700`` learn without RL from the labels that ``oracle_700`` and ``pairs_700`` have left in their stores.
 Judged is accuracy on test questions, by references that no reward sees. (As in every run, the checkpoint is
-chosen by greedy answers to 256 validation questions, and the warm start is a candidate; in all variants alike.)
+chosen by greedy answers to 256 validation questions, and the warm start is a candidate: in all alike.)
 """
 
 from __future__ import annotations
