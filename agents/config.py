@@ -27,6 +27,7 @@ from qa_env.datasets import FactsConfig
 from qa_env.errors import QAError
 from qa_env.feedback import SimulatedUsersConfig
 from qa_env.feedback.budget import BudgetConfig
+from qa_env.vocabulary_making import VocabularyConfig
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class TrainConfig:
     facts: FactsConfig = field(default_factory=FactsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     limits: Limits = field(default_factory=Limits)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     lm: LMConfig = field(default_factory=LMConfig)
     encoder: Literal["trained", "frozen", "tokens"] = "trained"
     """Who encodes during RL: the policy's own encoder in the environment, trained along; the same,

@@ -150,7 +150,7 @@ def decode(
     Raises:
         QAError: If there are more beams than tokens to write.
     """
-    tokens = policy.lm.config.vocabulary - len(FORBIDDEN)
+    tokens = policy.lm.vocabulary - len(FORBIDDEN)
     if config.method == "beam" and config.beams > tokens:
         raise QAError(
             f"decoding.beams must be at most {tokens}, the tokens of the vocabulary; got {config.beams}"

@@ -223,12 +223,12 @@ class OfflineAlgorithm(BaseAlgorithm):
                 f"{type(self).__name__} needs an environment, or else data and a language model in "
                 "policy_kwargs['lm'], to know its vocabulary and how long sources and answers are"
             )
-        top = lm.config.vocabulary - 1
+        top = lm.vocabulary - 1
         parts: dict[str, spaces.Space[Any]] = {
             "source": spaces.Box(0, top, (self.data.source.shape[1],), np.int64),
             "answer": spaces.Box(0, top, (self.data.longest,), np.int64),
         }
-        return spaces.Dict(parts), spaces.Discrete(lm.config.vocabulary)
+        return spaces.Dict(parts), spaces.Discrete(lm.vocabulary)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "data"]

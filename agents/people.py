@@ -57,7 +57,7 @@ class RewardFitter:
         self.config, self.labelled, self.store = config, labelled, store
         self.vocabulary, self.limits = vocabulary, config.limits
         self.least_labels = config.reward_model.least_labels
-        self.trunk = LSTMAttentionLM(lm.config, vocabulary.kinds)
+        self.trunk = LSTMAttentionLM(lm.config, len(vocabulary), vocabulary.kinds)
         self.trunk.load_state_dict({name: value.cpu() for name, value in lm.state_dict().items()})
 
     def __call__(

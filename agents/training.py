@@ -44,6 +44,7 @@ from qa_env.feedback.loading import as_feedback, score_checked
 from qa_env.task import QATask
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import Vocabulary
+from qa_env.vocabulary_making import make_vocabulary
 
 REWARD_MODEL = "reward-model"
 OF_USERS = ("simulated", "reference", REWARD_MODEL)
@@ -120,7 +121,7 @@ class Trainer:
             vocabulary = self.run.vocabulary()
             return vocabulary, self.run.fluency(vocabulary)
         texts = training_texts(self.data)
-        vocabulary = Vocabulary.train(texts, self.config.lm.vocabulary)
+        vocabulary = make_vocabulary(texts, self.config.vocabulary)
         self.run.save_vocabulary(vocabulary, self.data.collection)
         fluency = FluencyModel.fit(fluency_sentences(self.data), vocabulary, seed=self.config.seed)
         self.run.save_fluency(fluency)
@@ -322,8 +323,7 @@ class Trainer:
 
 def make_language_model(config: TrainConfig, vocabulary: Vocabulary) -> LSTMAttentionLM:
     """An untrained language model of the config's sizes for the vocabulary."""
-    sizes = dataclasses.replace(config.lm, vocabulary=len(vocabulary))
-    return LSTMAttentionLM(sizes, vocabulary.kinds)
+    return LSTMAttentionLM(config.lm, len(vocabulary), vocabulary.kinds)
 
 
 def try_feedback(feedback: Feedback, examples: Sequence[QAExample]) -> None:

@@ -102,7 +102,7 @@ def job(sizes: dict[str, int], texts: list[str], vocabularies: dict[int, Vocabul
     """A rollout and an update at these sizes; returns the number of tokens."""
     vocabulary = vocabularies[sizes["vocabulary"]]
     examples = [QAExample(str(i), "which word?", text, ("a",)) for i, text in enumerate(texts)]
-    lm = LSTMAttentionLM(LMConfig(vocabulary=len(vocabulary)), vocabulary.kinds)
+    lm = LSTMAttentionLM(LMConfig(), len(vocabulary), vocabulary.kinds)
     with torch.no_grad():
         lm.output_bias[ENDS] = NEVER
     env = QAVectorEnv(

@@ -83,9 +83,9 @@ class Nothing(BaseCallback):
 class PrefixExtractor(BaseFeaturesExtractor):
     """The language model as a plain features extractor: the whole prefix at every call."""
 
-    def __init__(self, observation_space: Any, config: LMConfig) -> None:
+    def __init__(self, observation_space: Any, config: LMConfig, vocabulary: int) -> None:
         super().__init__(observation_space, config.hidden)
-        self.lm = LSTMAttentionLM(config)
+        self.lm = LSTMAttentionLM(config, vocabulary)
         self.reader = Reader(self.lm)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
@@ -96,9 +96,9 @@ class PrefixExtractor(BaseFeaturesExtractor):
 class LastTokenExtractor(BaseFeaturesExtractor):
     """What an LSTM policy needs of an observation: the pooled question and the last token."""
 
-    def __init__(self, observation_space: Any, config: LMConfig) -> None:
+    def __init__(self, observation_space: Any, config: LMConfig, vocabulary: int) -> None:
         super().__init__(observation_space, 2 * config.encoder_hidden + config.embedding)
-        self.lm = LSTMAttentionLM(config)
+        self.lm = LSTMAttentionLM(config, vocabulary)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         """Both side by side, ``(rows, width)``."""
@@ -130,7 +130,7 @@ class Bench:
         ).unlabelled
         texts = [text for e in self.examples for text in (e.question, e.context or "", *e.answers)]
         self.vocabulary = Vocabulary.train(texts, 2048)
-        self.config = LMConfig(vocabulary=len(self.vocabulary))
+        self.config = LMConfig()
         self.steps = length * max(round(32 / length), 1)
         tokens = lanes * self.steps
         self.batch_size = tokens // max(round(tokens / 768), 1)
@@ -148,7 +148,7 @@ class Bench:
 
     def lm(self) -> LSTMAttentionLM:
         """A language model that hardly ever ends an answer, and does not copy the separator that would."""
-        lm = LSTMAttentionLM(self.config, self.vocabulary.kinds)
+        lm = LSTMAttentionLM(self.config, len(self.vocabulary), self.vocabulary.kinds)
         with torch.no_grad():
             lm.output_bias[ENDS] = NEVER
         return lm
@@ -205,7 +205,7 @@ class Bench:
     def _stock(self, algorithm: type[Any], policy: str, extractor: type[BaseFeaturesExtractor]) -> Any:
         kwargs: dict[str, Any] = {
             "features_extractor_class": extractor,
-            "features_extractor_kwargs": {"config": self.config},
+            "features_extractor_kwargs": {"config": self.config, "vocabulary": len(self.vocabulary)},
             "net_arch": [],
             "ortho_init": False,
         }

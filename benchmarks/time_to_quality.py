@@ -44,7 +44,7 @@ from qa_env.feedback import SimulatedUsers
 from qa_env.feedback.base import Feedback
 from qa_env.feedback.fluency import FluencyModel
 from qa_env.vector_env import QAVectorEnv
-from qa_env.vocabulary import Vocabulary
+from qa_env.vocabulary_making import make_vocabulary
 
 FIELDS = ("figure", "value", "unit", "against", "against_value", "ratio", "lower_bound", "runs")
 CURVE_FIELDS = ("job", *Point._fields)
@@ -149,7 +149,7 @@ def stock(command: TimeToQualityCommand, seconds: float) -> list[Point]:
     curve = LearningCurve(seconds)
     config = job(command.seed, command.log_dir)
     data = load_dataset(config)
-    vocabulary = Vocabulary.train(training_texts(data), config.lm.vocabulary)
+    vocabulary = make_vocabulary(training_texts(data), config.vocabulary)
     fluency = FluencyModel.fit(fluency_sentences(data), vocabulary, seed=config.seed)
     users = CountedFeedback(SimulatedUsers(config.users, fluency))
     # Without an encoder: with its outputs an observation has 37,000 numbers, and an update takes a minute.

@@ -43,6 +43,7 @@ from qa_env.feedback import SimulatedUsers
 from qa_env.feedback.fluency import FluencyModel
 from qa_env.feedback.loading import score_checked
 from qa_env.vocabulary import BOS, EOS, FORBIDDEN, PAD, SEP, SPECIAL_TOKENS, Vocabulary
+from qa_env.vocabulary_making import make_vocabulary
 
 EVALUATION_BATCH = 250
 IGNORED = -100
@@ -145,7 +146,7 @@ class TRLLearner:
         torch.manual_seed(command.seed)
         self.rng = np.random.default_rng(command.seed)
         self.data: QADataset = load_dataset(config)
-        self.vocabulary = Vocabulary.train(training_texts(self.data), config.lm.vocabulary)
+        self.vocabulary = make_vocabulary(training_texts(self.data), config.vocabulary)
         fluency = FluencyModel.fit(fluency_sentences(self.data), self.vocabulary, seed=config.seed)
         self.users = CountedFeedback(SimulatedUsers(config.users, fluency))
         self.tokenizer = as_transformers(self.vocabulary)

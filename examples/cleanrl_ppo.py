@@ -52,7 +52,7 @@ class Agent(nn.Module):
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
-        self.lm = LSTMAttentionLM(LMConfig(len(mask), embedding=32, encoder_hidden=16, hidden=32))
+        self.lm = LSTMAttentionLM(LMConfig(embedding=32, encoder_hidden=16, hidden=32), len(mask))
         self.critic = nn.Linear(32, 1)
         self.mask = mask
 

@@ -52,7 +52,7 @@ def train(env: VecEnv, timesteps: int, seed: int) -> tuple[float, float]:
     """Train, and return the mean reward of greedy answers before and after."""
     torch.manual_seed(seed)
     size = int(env.action_space.n)  # type: ignore[attr-defined]
-    lm = LSTMAttentionLM(LMConfig(size, embedding=32, encoder_hidden=16, hidden=32))
+    lm = LSTMAttentionLM(LMConfig(embedding=32, encoder_hidden=16, hidden=32), size)
     model = PPO(
         LMActorCriticPolicy,
         env,

@@ -25,7 +25,6 @@ SMALLEST = 1e-12
 class LMConfig:
     """Sizes and parts of an `LSTMAttentionLM`."""
 
-    vocabulary: int = 2048
     embedding: int = 128
     encoder_hidden: int = 128
     """Per direction: a memory vector has twice this width."""
@@ -114,16 +113,17 @@ class LSTMAttentionLM(nn.Module):
 
     Args:
         config: Sizes and parts.
+        vocabulary: How many tokens there are.
         kinds: The kind of each token (`Vocabulary.kinds`), ``(vocabulary,)``, for the encoder's features.
     """
 
-    def __init__(self, config: LMConfig, kinds: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, config: LMConfig, vocabulary: int, kinds: NDArray[np.int64] | None = None) -> None:
         super().__init__()
         if config.attention not in ATTENTIONS:
             raise QAError(f"attention must be one of {', '.join(ATTENTIONS)}; got '{config.attention}'")
-        self.config = config
+        self.config, self.vocabulary = config, vocabulary
         self.encoder = LSTMEncoder(
-            EncoderConfig(config.vocabulary, config.embedding, config.encoder_hidden, config.features), kinds
+            EncoderConfig(vocabulary, config.embedding, config.encoder_hidden, config.features), kinds
         )
         self.embedding = self.encoder.embedding  # shared by encoder, decoder and output
         width = self.encoder.width
@@ -135,7 +135,7 @@ class LSTMAttentionLM(nn.Module):
             self.run_gain.bias.copy_(torch.arange(1.0, LONGEST_RUN + 1))
         self.combine = nn.Linear(config.hidden + width, config.hidden)
         self.output = nn.Linear(config.hidden, config.embedding)
-        self.output_bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.output_bias = nn.Parameter(torch.zeros(vocabulary))
         if config.copy:
             self.generate_gate = nn.Linear(config.hidden + config.embedding, 1)
 

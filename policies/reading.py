@@ -113,11 +113,11 @@ def new_language_model(
 ) -> LSTMAttentionLM:
     """An untrained language model that fits the spaces; it reads ``memory`` where there is one."""
     assert isinstance(observation_space, spaces.Dict) and isinstance(action_space, spaces.Discrete)
-    config = LMConfig(vocabulary=int(action_space.n))
+    config, vocabulary = LMConfig(), int(action_space.n)
     if "memory" not in observation_space.spaces:
-        return LSTMAttentionLM(config)
+        return LSTMAttentionLM(config, vocabulary)
     width = observation_space["memory"].shape[1]  # type: ignore[index]
-    lm = LSTMAttentionLM(replace(config, encoder_hidden=width // 2))
+    lm = LSTMAttentionLM(replace(config, encoder_hidden=width // 2), vocabulary)
     lm.freeze_encoder()  # the outputs come from the environment's own encoder
     return lm
 
@@ -127,9 +127,9 @@ def check_fit(
 ) -> None:
     """Raise a QAError if the model has another vocabulary or memory width than the environment."""
     assert isinstance(observation_space, spaces.Dict) and isinstance(action_space, spaces.Discrete)
-    if lm.config.vocabulary != action_space.n:
+    if lm.vocabulary != action_space.n:
         raise QAError(
-            f"the language model has {lm.config.vocabulary} tokens, the environment {action_space.n}: "
+            f"the language model has {lm.vocabulary} tokens, the environment {action_space.n}: "
             "give both the same vocabulary"
         )
     if "memory" in observation_space.spaces:

@@ -45,12 +45,12 @@ def examples(facts: tuple[QAExample, ...]) -> tuple[QAExample, ...]:
 def new_lm(vocabulary: Vocabulary) -> Callable[..., LSTMAttentionLM]:
     """Makes a tiny language model with rough weights: no two tokens are about equally likely."""
 
-    def new(seed: int = 0, **changes: object) -> LSTMAttentionLM:
-        sizes = {"vocabulary": len(vocabulary), "embedding": 16, "encoder_hidden": 12, "hidden": 20}
+    def new(seed: int = 0, tokens: int = len(vocabulary), **changes: object) -> LSTMAttentionLM:
+        sizes = {"embedding": 16, "encoder_hidden": 12, "hidden": 20}
         config = LMConfig(**{**sizes, **changes})  # type: ignore[arg-type]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            lm = LSTMAttentionLM(config, vocabulary.kinds[: config.vocabulary])
+            lm = LSTMAttentionLM(config, tokens, vocabulary.kinds[:tokens])
             with torch.no_grad():
                 for parameter in lm.parameters():
                     parameter.add_(0.3 * torch.randn_like(parameter))

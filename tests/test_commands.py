@@ -38,7 +38,7 @@ from qa_env.errors import QAError
 
 ROOT = Path(__file__).parents[1]
 SIZES = (
-    "--lm.vocabulary 400 --lm.embedding 16 --lm.encoder-hidden 12 --lm.hidden 20 --warm-start.epochs 2 "
+    "--vocabulary.size 400 --lm.embedding 16 --lm.encoder-hidden 12 --lm.hidden 20 --warm-start.epochs 2 "
     "--warm-start.critic-rollouts 1 --rl.timesteps 800 --rl.n-envs 8 --rl.n-steps 24 --rl.batch-size 64 "
     "--rl.n-epochs 1 --rl.eval-every 2 --limits.max-source 96 --limits.max-answer 24"
 ).split()
@@ -180,7 +180,7 @@ def own_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def own_run(tmp_path_factory: pytest.TempPathFactory, own_files: dict[str, Path]) -> Run:
     data = ("--data", own_files["own.jsonl"])
     return train_run(
-        tmp_path_factory.mktemp("own"), *SIZES, *data, "--rl.timesteps", 256, "--lm.vocabulary", 330
+        tmp_path_factory.mktemp("own"), *SIZES, *data, "--rl.timesteps", 256, "--vocabulary.size", 330
     )
 
 
@@ -581,7 +581,7 @@ def test_files_of_one_name_are_told_apart(finished: Run, own_files: dict[str, Pa
         (["--users.lapse", "2"], "lapse is a probability"),
         (["--facts.level", "3"], "level must be 1"),
         (["--lm.attention", "sharp"], "attention must be one of"),
-        (["--lm.vocabulary", "9"], "vocabulary size must be at least"),
+        (["--vocabulary.size", "9"], "vocabulary size must be at least"),
         (["--limits.max-source", "0"], "max_source"),
         (["--limits.max-answer", "1"], "reference answers of at most 1 tokens"),
         (["--rl.n-envs", "0"], "n_envs"),

@@ -160,7 +160,7 @@ def test_a_beam_as_wide_as_the_vocabulary_finds_the_best_answer_of_two_tokens(
 ) -> None:
     policy, source = toy
     source = source[:3]
-    letters = [i for i in range(policy.lm.config.vocabulary) if i not in FORBIDDEN]
+    letters = [i for i in range(policy.lm.vocabulary) if i not in FORBIDDEN]
     config = DecodingConfig("beam", beams=len(letters), length_penalty=length_penalty)
     found = decode(policy, source, 2, config)[:, 0]
     for row, tokens in zip(source, found, strict=True):
@@ -190,7 +190,7 @@ def test_the_length_penalty_favours_longer_answers(toy: tuple[LMActorCriticPolic
 
 def test_more_beams_than_tokens_are_refused(toy: tuple[LMActorCriticPolicy, Any]) -> None:
     policy, source = toy
-    most = policy.lm.config.vocabulary - len(FORBIDDEN)
+    most = policy.lm.vocabulary - len(FORBIDDEN)
     with pytest.raises(QAError, match=f"beams must be at most {most}, .* got {most + 1}"):
         decode(policy, source, MAX_ANSWER, DecodingConfig("beam", beams=most + 1))
 

@@ -85,7 +85,7 @@ def test_with_the_gate_closed_probabilities_are_the_attention_on_the_source_toke
     lm = new_lm()
     force_gate(lm, -100.0)
     decoded = lm.unroll(ANSWER, lm.encode(SOURCE))
-    expected = torch.zeros(3, ANSWER.shape[1], lm.config.vocabulary)
+    expected = torch.zeros(3, ANSWER.shape[1], lm.vocabulary)
     for row, source in enumerate(SOURCE):
         for place, token in enumerate(source):
             expected[row, :, token] += decoded.attention[row, :, place]
@@ -99,7 +99,7 @@ def test_with_the_gate_open_or_without_copying_the_output_layer_decides(new_lm: 
     decoded = lm.unroll(ANSWER, lm.encode(SOURCE))
     expected = (lm.output(decoded.features) @ lm.embedding.weight.T + lm.output_bias).softmax(2)
     torch.testing.assert_close(lm.log_probabilities(decoded).exp(), expected)
-    plain = LSTMAttentionLM(LMConfig(**{**vars(lm.config), "copy": False}))
+    plain = LSTMAttentionLM(LMConfig(**{**vars(lm.config), "copy": False}), lm.vocabulary)
     plain.load_state_dict(lm.state_dict(), strict=False)
     torch.testing.assert_close(plain.log_probabilities(decoded).exp(), expected)
 
@@ -200,7 +200,7 @@ def test_normalised_scores_follow_the_formula() -> None:
 
 def test_an_unknown_attention_is_refused_with_the_known_names() -> None:
     with pytest.raises(QAError, match="additive, multiplicative, normalised; got 'dot'"):
-        LSTMAttentionLM(LMConfig(attention="dot"))
+        LSTMAttentionLM(LMConfig(attention="dot"), 20)
 
 
 def loss(lm: LSTMAttentionLM) -> Tensor:

@@ -33,8 +33,7 @@ def words() -> Vocabulary:
 
 def echo_model(vocabulary: Vocabulary, setting: str, seed: int = 0) -> PPO:
     torch.manual_seed(seed)
-    sizes = {"vocabulary": len(vocabulary), "embedding": 32, "encoder_hidden": 16, "hidden": 32}
-    lm = LSTMAttentionLM(LMConfig(**sizes))
+    lm = LSTMAttentionLM(LMConfig(embedding=32, encoder_hidden=16, hidden=32), len(vocabulary))
     if setting == "frozen":
         lm.freeze_encoder()
     env = QAVectorEnv(

@@ -422,7 +422,7 @@ def test_a2c_learns_with_it(new_task: NewTask, setting: str) -> None:
 def test_a_model_with_another_vocabulary_is_refused(new_task: NewTask, new_lm: Callable[..., Any]) -> None:
     _, task = new_task("tokens")
     with pytest.raises(QAError, match="has 50 tokens, the environment"):
-        new_policy(QAVectorEnv(1, **task), new_lm(vocabulary=50))
+        new_policy(QAVectorEnv(1, **task), new_lm(tokens=50))
 
 
 def test_a_model_that_reads_another_width_is_refused(new_task: NewTask, new_lm: Callable[..., Any]) -> None:

@@ -242,7 +242,7 @@ def test_masks_hold_over_many_steps_of_a_large_vocabulary(kind: type[Any]) -> No
         }
     )
     torch.manual_seed(0)
-    lm = LSTMAttentionLM(LMConfig(vocabulary, embedding=8, encoder_hidden=4, hidden=8))
+    lm = LSTMAttentionLM(LMConfig(embedding=8, encoder_hidden=4, hidden=8), vocabulary)
     with torch.no_grad():
         lm.output_bias[list((PAD, BOS, SEP))] = 20.0
     policy = kind(space, spaces.Discrete(vocabulary), lambda _: 1e-3, lm=lm)

@@ -38,7 +38,7 @@ from qa_env.vector_env import QAVectorEnv
 ROOT = Path(__file__).parents[1]
 ROUNDS = int(os.environ.get("QA_ENV_KILL_ROUNDS", "3"))
 TINY = (
-    "--lm.vocabulary 400 --lm.embedding 16 --lm.encoder-hidden 12 --lm.hidden 20 --warm-start.epochs 3 "
+    "--vocabulary.size 400 --lm.embedding 16 --lm.encoder-hidden 12 --lm.hidden 20 --warm-start.epochs 3 "
     "--warm-start.critic-rollouts 1 --rl.n-envs 8 --rl.n-steps 16 --rl.batch-size 64 --rl.eval-every 2 "
     "--rl.timesteps 1100 --rl.temperature 0.4 --limits.max-source 96 --limits.max-answer 16 "
     "--facts.labelled 16 --facts.unlabelled 60 --facts.validation 8 --facts.test 8 --facts.max-statements 2 "

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from qa_env.errors import QAError
 from qa_env.vocabulary import BOS, EOS, FORBIDDEN, PAD, SEP, SPECIAL_TOKENS, Kind, Vocabulary
+from qa_env.vocabulary_making import VocabularyConfig, make_vocabulary
 
 TEXTS = ["The capital of Peru is Lima.", "Lima is the capital of Peru.", "What is the capital of Peru?"]
 SMALL = Vocabulary.train(TEXTS, 300)
@@ -208,3 +209,16 @@ def test_a_tokenizer_without_the_special_tokens_is_refused(tmp_path: Path) -> No
     Tokenizer(models.BPE()).save(str(tmp_path / "other.json"))
     with pytest.raises(QAError, match="special tokens"):
         Vocabulary.load(tmp_path / "other.json")
+
+
+def test_a_run_may_bring_its_own_vocabulary(tmp_path: Path) -> None:
+    SMALL.save(tmp_path / "v.json")
+    brought = VocabularyConfig("file", file=str(tmp_path / "v.json"))
+    assert make_vocabulary(TEXTS * 2, brought).fingerprint == SMALL.fingerprint
+    assert make_vocabulary(TEXTS, VocabularyConfig(size=300)).fingerprint == SMALL.fingerprint
+
+
+@pytest.mark.parametrize("config", [VocabularyConfig("file"), VocabularyConfig("bpe", file="v.json")])
+def test_a_vocabulary_file_needs_the_kind_file(config: VocabularyConfig) -> None:
+    with pytest.raises(QAError, match=r"--vocabulary\.kind file"):
+        make_vocabulary(TEXTS, config)
