@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from qa_env.errors import QAError
+from qa_env.foreign_tokenizer import in_bytes, lay_out
 
 PAD, BOS, EOS, SEP = range(4)
 """Ids of the special tokens, the same in every vocabulary, so that networks can name them.
@@ -51,8 +52,9 @@ class Kind(IntEnum):
 class Vocabulary:
     """A tokenizer with fixed ids for PAD, BOS, EOS and SEP.
 
-    Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): any Unicode text has an encoding and
-    there is no unknown token, so every answer can be spelled.
+    One that is made here is a byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): any Unicode text
+    has an encoding and there is no unknown token, so every answer can be spelled. One that is adopted writes
+    what it can, which may be lower case only.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -109,13 +111,19 @@ class Vocabulary:
         Raises:
             QAError: If there is no such file or it holds no tokenizer.
         """
-        if not Path(path).is_file():
-            raise QAError(f"no vocabulary file {path}")
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise QAError(f"{path} is no tokenizer file: {error!s:.100}") from None
-        return cls(tokenizer)
+        return cls(_read(path))
+
+    @classmethod
+    def adopt(cls, tokenizer: Tokenizer | str | Path) -> Vocabulary:
+        """The vocabulary of a tokenizer that was made elsewhere, or of its file ``tokenizer.json``.
+
+        Its tokens keep their order behind PAD, BOS, EOS and SEP; see `lay_out`.
+
+        Raises:
+            QAError: If there is no such file, it holds no tokenizer, or one of a kind that is not known.
+        """
+        found = tokenizer if isinstance(tokenizer, Tokenizer) else _read(tokenizer)
+        return cls(lay_out(found, SPECIAL_TOKENS))
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON."""
@@ -132,10 +140,12 @@ class Vocabulary:
     @property
     def kinds(self) -> NDArray[np.int64]:
         """What kind of token each one is, a `Kind`, shape ``(vocabulary,)``."""
-        return np.array([_kind(token) for token in self._tokens], dtype=np.int64)
+        tokens = in_bytes(self.tokenizer, self.tokens)
+        return np.array([_kind(token) for token in tokens], dtype=np.int64)
 
     @property
-    def _tokens(self) -> list[str]:
+    def tokens(self) -> list[str]:
+        """Every token as the tokenizer itself writes it."""
         return [str(self.tokenizer.id_to_token(i)) for i in range(len(self))]
 
     def encode(self, text: str) -> list[int]:
@@ -148,7 +158,9 @@ class Vocabulary:
         A blank is put in front, so that a word has the same ids at the start and inside of a text.
         """
         batch = self.tokenizer.encode_batch([" " + text.strip() for text in texts], add_special_tokens=False)
-        return [encoding.ids for encoding in batch]
+        if self._spelling is not None:  # which spells "<eos>" in bytes
+            return [encoding.ids for encoding in batch]
+        return [[token for token in encoding.ids if token >= len(SPECIAL_TOKENS)] for encoding in batch]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; special tokens and a blank in front are left out.
@@ -164,6 +176,16 @@ class Vocabulary:
             return [text.strip() for text in texts]
         # The same as the library's, at a quarter of its time.
         return [b"".join(row).decode("utf-8", "replace").strip() for row in self._spelling[ids].tolist()]
+
+
+def _read(path: str | Path) -> Tokenizer:
+    """The tokenizer in a file; a QAError if there is none."""
+    if not Path(path).is_file():
+        raise QAError(f"no vocabulary file {path}")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise QAError(f"{path} is no tokenizer file: {error!s:.100}") from None
 
 
 def _spelling(tokenizer: Tokenizer) -> NDArray[np.object_]:
@@ -192,7 +214,7 @@ def _kind(token: str) -> Kind:
     blank = piece != token
     if token in SENTENCE_ENDS:
         return Kind.END
-    if piece in DIGITS:
+    if piece and all(character in DIGITS for character in piece):
         return Kind.NUMBER if blank else Kind.DIGIT
     if piece[:1] in (".", ",") and piece[1:] in DIGITS:
         return Kind.DECIMAL

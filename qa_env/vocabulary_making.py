@@ -35,6 +35,6 @@ def make_vocabulary(texts: Iterable[str], config: VocabularyConfig) -> Vocabular
         )
     match config.kind:
         case "file":
-            return Vocabulary.load(config.file)
+            return Vocabulary.adopt(config.file)
         case "bpe":
             return Vocabulary.train(texts, config.size)
