@@ -129,6 +129,8 @@ class TrainConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     limits: Limits = field(default_factory=Limits)
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    vectors: str = ""
+    """File of word vectors (GloVe, word2vec, fastText) that the embedding starts from."""
     lm: LMConfig = field(default_factory=LMConfig)
     encoder: Literal["trained", "frozen", "tokens"] = "trained"
     """Who encodes during RL: the policy's own encoder in the environment, trained along; the same,

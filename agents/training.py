@@ -33,6 +33,7 @@ from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
+from agents.word_vectors import first_words, start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QADataset, QAExample
@@ -121,7 +122,10 @@ class Trainer:
             vocabulary = self.run.vocabulary()
             return vocabulary, self.run.fluency(vocabulary)
         texts = training_texts(self.data)
-        vocabulary = make_vocabulary(texts, self.config.vocabulary)
+        settings = self.config.vocabulary
+        uses_vectors = self.config.vectors and settings.kind == "words"
+        known = first_words(self.config.vectors, settings.size) if uses_vectors else ()
+        vocabulary = make_vocabulary(texts, settings, known)
         self.run.save_vocabulary(vocabulary, self.data.collection)
         fluency = FluencyModel.fit(fluency_sentences(self.data), vocabulary, seed=self.config.seed)
         self.run.save_fluency(fluency)
@@ -145,6 +149,9 @@ class Trainer:
             self.watch.seconds = saved.pop("seconds")
             return saved
         with self.watch.stage("warm_start"):
+            if self.config.vectors:
+                texts = training_texts(self.data)
+                self._tell(str(start_from_vectors(lm, self.vocabulary, self.config.vectors, texts)))
             self._supervise(policy)
         self.run.save_weights(lm, "warm_start.safetensors")
         with self.watch.stage("evaluation"):
@@ -347,5 +354,7 @@ def check_names(config: TrainConfig) -> None:
         as_feedback(config.feedback)
     if config.ask.fallback:
         as_feedback(config.ask.fallback)
+    if config.vectors and not Path(config.vectors).is_file():
+        raise QAError(f"no file of word vectors {config.vectors}")
     if config.data != "facts" and ":" not in config.data and not Path(config.data).is_file():
         raise QAError(f"{config.data}: no such file; check the path")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models
 
 from qa_env.errors import QAError
 
@@ -71,20 +71,12 @@ def lay_out(tokenizer: Tokenizer, special: tuple[str, ...]) -> Tokenizer:
     return copy
 
 
-def in_bytes(tokenizer: Tokenizer, tokens: Sequence[str]) -> list[str]:
-    """Tokens as a byte-level tokenizer writes them: "Ġ" for the blank before a word, one letter a byte."""
+def with_blanks(tokenizer: Tokenizer, tokens: Sequence[str]) -> list[str]:
+    """Tokens as they stand in a text, a word with the blank before it; not for byte-level tokenizers."""
     if isinstance(tokenizer.model, models.WordPiece):
         inside = tokenizer.model.continuing_subword_prefix
-        pieces = [
-            (token[:1].isalnum() and not token.startswith(inside), token.removeprefix(inside))
-            for token in tokens
-        ]
-    elif isinstance(tokenizer.decoder, decoders.Metaspace):
-        pieces = [(token[:1] == "▁" and token[1:2].isalnum(), token.removeprefix("▁")) for token in tokens]
-    else:
-        return list(tokens)
-    alphabet = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return [
-        "Ġ" * begins + "".join(part for part, _ in alphabet.pre_tokenize_str(piece))
-        for begins, piece in pieces
-    ]
+        begins = [token[:1].isalnum() and not token.startswith(inside) for token in tokens]
+        return [" " * begin + token.removeprefix(inside) for begin, token in zip(begins, tokens, strict=True)]
+    if isinstance(tokenizer.decoder, decoders.Metaspace):
+        return [f"{' ' * token[1:2].isalnum()}{token[1:]}" if token[:1] == "▁" else token for token in tokens]
+    return list(tokens)

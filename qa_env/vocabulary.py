@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from qa_env.errors import QAError
-from qa_env.foreign_tokenizer import in_bytes, lay_out
+from qa_env.foreign_tokenizer import lay_out, with_blanks
 
 PAD, BOS, EOS, SEP = range(4)
 """Ids of the special tokens, the same in every vocabulary, so that networks can name them.
@@ -20,15 +22,28 @@ PAD, BOS, EOS, SEP = range(4)
 PAD fills up arrays, BOS starts an answer, EOS ends it, SEP stands between question and context.
 """
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<sep>")
+SMALLEST = 256 + len(SPECIAL_TOKENS)
+"""Tokens that every vocabulary learned from texts has: those and the bytes."""
 FORBIDDEN = (PAD, BOS, SEP)
 """Tokens that never stand in an answer: every action mask excludes them."""
 
-SENTENCE_ENDS = (".", "?", "!")
-DIGITS = tuple("0123456789")
+SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+DIGITS = tuple("0123456789０１２３４５６７８９")
+
+CJK = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+"""Han, Hiragana and Katakana, for a character class: written without blanks, so a word is a character."""
 
 # A word takes the blank before it along, so "Tokyo" in a question and in a passage is the same
 # token; digits are split off singly, because numbers are copied digit by digit; punctuation apart.
-_WORDS = Regex(r" ?\p{L}[\p{L}\p{M}'’]*| ?\p{N}|[.,]\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
+_PIECES = (
+    rf" ?[\p{{L}}&&[^{CJK}]][[\p{{L}}\p{{M}}INSIDE]&&[^{CJK}]]*| ?\p{{N}}|[.,]\p{{N}}|[{CJK}]"
+    r"| ?[^\s\p{L}\p{N}]+|\s+"
+)
+WORDS = Regex(_PIECES.replace("INSIDE", "'’"))
+"""The pieces of a text, none of which a token reaches across: "Tokyo's" is one."""
+WORDS_APART = Regex(rf"['’](?:s|t|re|ve|m|ll|d)(?![\p{{L}}\p{{M}}])|{_PIECES.replace('INSIDE', '')}")
+"""The same with "'s", "'t", ... apart (Radford et al. 2019): "Tokyo" can be copied from "Tokyo's"."""
+_STARTS_WITHOUT_BLANK = re.compile(f"[{CJK}]")
 
 
 class Kind(IntEnum):
@@ -36,7 +51,7 @@ class Kind(IntEnum):
 
     OTHER = 0
     WORD = 1
-    """Letters with a blank in front: a word or the start of one."""
+    """Letters with a blank in front, a word or the start of one; Chinese and Japanese characters."""
     INSIDE = 2
     """Letters that go on with a word."""
     NUMBER = 3
@@ -69,31 +84,22 @@ class Vocabulary:
         self._spelling = _spelling(tokenizer) if isinstance(tokenizer.decoder, decoders.ByteLevel) else None
 
     @classmethod
-    def train(cls, texts: Iterable[str], size: int = 2048) -> Vocabulary:
-        """Learn a vocabulary of at most `size` tokens from `texts`, deterministically.
+    def train(cls, texts: Iterable[str], size: int = 2048, pieces: Regex = WORDS) -> Vocabulary:
+        """Learn a vocabulary of at most `size` tokens from `texts`, deterministically, within the `pieces`.
 
-        Pieces are merged only if they stand together in about one text in fifty: common words become
-        tokens, while the names in the training texts stay spelled in pieces, as unseen names will be. A
+        Byte pairs are merged only if they stand together in about one text in fifty: common words become
+        tokens, while the names in the training texts stay spelled in several, as unseen names will be. A
         network that never met a name as one token has to learn how to copy it.
 
         Raises:
             QAError: If `size` cannot hold the 256 bytes and the special tokens.
         """
-        smallest = 256 + len(SPECIAL_TOKENS)
-        if size < smallest:
+        if size < SMALLEST:
             raise QAError(
-                f"vocabulary size must be at least {smallest} (256 bytes + special tokens), got {size}"
+                f"vocabulary size must be at least {SMALLEST} (256 bytes + special tokens), got {size}"
             )
-        texts = [" " + text.strip() for text in texts]  # as they are encoded
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.normalizer = normalizers.NFC()
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(_WORDS, behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        tokenizer.decoder = decoders.ByteLevel()
+        texts = [as_encoded(text) for text in texts]
+        tokenizer = byte_level_tokenizer(models.BPE(), pieces)
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             min_frequency=max(2, len(texts) // 50),
@@ -140,8 +146,11 @@ class Vocabulary:
     @property
     def kinds(self) -> NDArray[np.int64]:
         """What kind of token each one is, a `Kind`, shape ``(vocabulary,)``."""
-        tokens = in_bytes(self.tokenizer, self.tokens)
-        return np.array([_kind(token) for token in tokens], dtype=np.int64)
+        if self._spelling is None:
+            texts = with_blanks(self.tokenizer, self.tokens)
+        else:
+            texts = [token.decode("utf-8", "surrogateescape") for token in self._spelling]
+        return np.array([_kind(text) for text in texts], dtype=np.int64)
 
     @property
     def tokens(self) -> list[str]:
@@ -155,9 +164,10 @@ class Vocabulary:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text.
 
-        A blank is put in front, so that a word has the same ids at the start and inside of a text.
+        A blank is put in front, so that a word has the same ids at the start and inside of a text; before
+        a Chinese or Japanese character none stands inside either.
         """
-        batch = self.tokenizer.encode_batch([" " + text.strip() for text in texts], add_special_tokens=False)
+        batch = self.tokenizer.encode_batch([as_encoded(text) for text in texts], add_special_tokens=False)
         if self._spelling is not None:  # which spells "<eos>" in bytes
             return [encoding.ids for encoding in batch]
         return [[token for token in encoding.ids if token >= len(SPECIAL_TOKENS)] for encoding in batch]
@@ -188,6 +198,20 @@ def _read(path: str | Path) -> Tokenizer:
         raise QAError(f"{path} is no tokenizer file: {error!s:.100}") from None
 
 
+def byte_level_tokenizer(model: models.Model, pieces: Regex) -> Tokenizer:
+    """A tokenizer that spells in bytes: NFC, then `pieces`, each of them put into tokens by the `model`."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pieces, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
 def _spelling(tokenizer: Tokenizer) -> NDArray[np.object_]:
     """The bytes that each id of a byte-level tokenizer stands for, none for special tokens.
 
@@ -208,27 +232,32 @@ def _spelling(tokenizer: Tokenizer) -> NDArray[np.object_]:
     return spelling
 
 
-def _kind(token: str) -> Kind:
-    """The kind of a token, written in the byte-level alphabet ("Ġ" is a blank)."""
-    piece = token.removeprefix("Ġ")
-    blank = piece != token
-    if token in SENTENCE_ENDS:
+def _kind(text: str) -> Kind:
+    """The kind of a token from its text, bytes of unfinished characters as surrogates in it."""
+    piece = text.removeprefix(" ")
+    blank = piece != text
+    if text in SENTENCE_ENDS:
         return Kind.END
     if piece and all(character in DIGITS for character in piece):
         return Kind.NUMBER if blank else Kind.DIGIT
     if piece[:1] in (".", ",") and piece[1:] in DIGITS:
         return Kind.DECIMAL
-    if piece and token not in SPECIAL_TOKENS and all(_is_letter(c) for c in piece):
-        return Kind.WORD if blank else Kind.INSIDE
+    if piece and all(map(_is_letter, piece)):
+        return Kind.WORD if blank or starts_without_blank(text) else Kind.INSIDE
     return Kind.OTHER
 
 
 def _is_letter(character: str) -> bool:
-    """Whether a character of the byte-level alphabet stands for a letter or a byte of one.
+    """Whether a character is a letter, an accent or a byte of a character, most of which are letters."""
+    return character.isalpha() or unicodedata.category(character) in ("Mn", "Mc", "Cs")
 
-    Bytes above 127 belong to letters of other scripts and letters with accents; the characters 256 to 289
-    stand for control bytes and the blank.
-    """
-    if character.isascii():
-        return character.isalpha()
-    return not 256 <= ord(character) <= 289
+
+def starts_without_blank(text: str) -> bool:
+    """Whether a text begins with a Chinese or Japanese character, before which no blank is written."""
+    return _STARTS_WITHOUT_BLANK.match(text) is not None
+
+
+def as_encoded(text: str) -> str:
+    """The text with a blank in front, where one would stand inside of a text."""
+    text = text.strip()
+    return text if starts_without_blank(text) else " " + text

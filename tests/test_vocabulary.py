@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from qa_env.errors import QAError
 from qa_env.vocabulary import BOS, EOS, FORBIDDEN, PAD, SEP, SPECIAL_TOKENS, Kind, Vocabulary
-from qa_env.vocabulary_making import VocabularyConfig, make_vocabulary
+from qa_env.vocabulary_making import VocabularyConfig, make_vocabulary, train_characters, train_words
 
 TEXTS = ["The capital of Peru is Lima.", "Lima is the capital of Peru.", "What is the capital of Peru?"]
 SMALL = Vocabulary.train(TEXTS, 300)
@@ -222,3 +222,83 @@ def test_a_run_may_bring_its_own_vocabulary(tmp_path: Path) -> None:
 def test_a_vocabulary_file_needs_the_kind_file(config: VocabularyConfig) -> None:
     with pytest.raises(QAError, match=r"--vocabulary\.kind file"):
         make_vocabulary(TEXTS, config)
+
+
+CHINESE = ["北京是中国的首都。", "中国的首都是哪里？", "首都在北京！", "Chris 1998年在北京。"]
+KINDS = {
+    "bpe": SMALL,
+    "words": train_words([*TEXTS, *CHINESE], 300, ["tower"]),
+    "characters": train_characters([*TEXTS, *CHINESE], 300),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=st.text() | st.text("aé中。 '’\t\u0301\u2000\x1c0９.A"))
+@settings(max_examples=300, deadline=None)
+def test_any_text_survives_every_kind_of_vocabulary(kind: str, text: str) -> None:
+    ids = KINDS[kind].encode(text)
+    assert KINDS[kind].decode(ids) == unicodedata.normalize("NFC", text.strip()).strip()
+    assert not set(ids) & {PAD, BOS, EOS, SEP}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_kept_in_its_file(kind: str, tmp_path: Path) -> None:
+    KINDS[kind].save(tmp_path / "v.json")
+    loaded = Vocabulary.load(tmp_path / "v.json")
+    assert loaded.fingerprint == KINDS[kind].fingerprint
+    assert loaded.encode_batch([*TEXTS, *CHINESE]) == KINDS[kind].encode_batch([*TEXTS, *CHINESE])
+
+
+def test_frequent_words_are_tokens_and_others_are_spelled() -> None:
+    words = KINDS["words"]
+    assert words.kinds[words.encode("capital of Peru")].tolist() == [Kind.WORD] * 3
+    assert len(words.encode("capitals")) > 1  # no text has it
+    assert len(words.encode("Chris")) > 1  # one text has it, once
+    assert [words.decode([token]) for token in words.encode("Lima's")] == ["Lima", "'", "s"]
+    apart = train_words(["it's Lima's", "Lima's too"], 300)
+    assert [apart.decode([token]) for token in apart.encode("Lima's")] == ["Lima", "'s"]
+
+
+def test_words_that_have_vectors_fill_the_vocabulary() -> None:
+    known = ["the", "a b", "Peru", "towers", "sea"]
+    words = train_words(TEXTS, 280, known)
+    assert all(len(words.encode(word)) == 1 for word in ("towers", "Towers", "sea", "Sea", "The"))
+    assert len(train_words(TEXTS, 280, known[:3])) == len(words) - 4
+    assert len(words.encode("A b")) > 1  # two words
+    small = train_words(TEXTS, len(words) - 2, known)  # the first ones only
+    assert len(small.encode("Towers")) == 1 < len(small.encode("sea"))
+
+
+def test_the_most_frequent_words_come_first() -> None:
+    words = train_words(["often often often rarely rarely", "once"], 261)
+    assert len(words) == 261 and len(words.encode("often")) == 1 < len(words.encode("rarely"))
+
+
+def test_each_character_of_the_texts_is_a_token() -> None:
+    characters = KINDS["characters"]
+    assert [characters.decode([token]) for token in characters.encode("在北京 12。")] == [
+        *("在", "北", "京", "", "1", "2", "。")
+    ]
+    assert len(characters.encode("𠀀")) == 4  # no text has it: its bytes
+    small = train_characters(CHINESE, 262)
+    assert len(small) == 262 and len(small.encode("北")) == 1 < len(small.encode("是"))
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_an_answer_in_chinese_has_the_ids_of_its_place_in_the_text(kind: str) -> None:
+    vocabulary = KINDS[kind]
+    text, answer = vocabulary.encode("中国的首都在北京。"), vocabulary.encode("首都")
+    assert any(text[i : i + 2] == answer for i in range(len(text)))
+    assert vocabulary.kinds[text].tolist() == [Kind.WORD] * 8 + [Kind.END]
+
+
+@pytest.mark.parametrize("end", ["。", "？", "！"])
+def test_chinese_sentence_ends_and_digits_have_their_kinds(end: str) -> None:
+    vocabulary = train_characters([f"１{end}１{end}"], 300)
+    assert vocabulary.kinds[vocabulary.encode(f"1１{end}")].tolist() == [Kind.DIGIT, Kind.DIGIT, Kind.END]
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_every_kind_needs_room_for_all_bytes(kind: str) -> None:
+    with pytest.raises(QAError, match="at least 260"):
+        make_vocabulary(TEXTS, VocabularyConfig(kind, 259))  # type: ignore[arg-type]
