@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
+from rich.console import Console
 from tyro.conf import Positional, arg
 
 from agents.commands import parse, run_command
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     context = command.context
     if context is None and command.passages:
         found = best_passages(command.question, passages_of(run, loaded), command.passages)
-        print("\n".join(["passages:", *(f"  {passage}" for passage in found)]))
+        tell("\n".join(["passages:", *(f"  {passage}" for passage in found)]))
         context = " ".join(found)
     example = QAExample("question", command.question.strip(), context)
     _, cut = encode_examples([example], loaded.vocabulary, loaded.config.limits.max_source)
@@ -60,7 +61,17 @@ def main(arguments: Sequence[str]) -> None:
         limit = loaded.config.limits.max_source
         print(f"note: question and context are longer than {limit} tokens; the end was cut", file=sys.stderr)
     (answer,) = loaded.answers([example], command.decoding, command.feedback)
-    print(f"answer: {answer}")
+    tell(f"answer: {answer}")
+
+
+def tell(text: str) -> None:
+    """Print a text; a terminal's lines are broken between words, or at its edge where there are no blanks.
+
+    Chinese and Japanese characters take two columns each, which rich knows. Into a file or a pipe the text
+    goes as it is.
+    """
+    console = Console()
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=not console.is_terminal)
 
 
 def passages_of(run: Run, loaded: LoadedRun) -> list[str]:

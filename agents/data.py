@@ -16,6 +16,9 @@ from qa_env.task import load_data
 FLUENCY_SENTENCES = 3000
 """At most so many sentences train the judge of wording."""
 
+SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])(?![”’」』])\s*|(?<=[。！？][”’」』])\s*")
+"""Behind the end of a sentence: Chinese and Japanese have no blank there."""
+
 
 def load_dataset(config: TrainConfig) -> QADataset:
     """The four splits of the data that the config names.
@@ -43,7 +46,7 @@ def training_texts(data: QADataset) -> list[str]:
 def fluency_sentences(data: QADataset) -> list[str]:
     """Sentences that show what well-worded answers look like: labelled answers, then contexts'."""
     contexts = [e.context for e in (*data.labelled, *data.unlabelled) if e.context]
-    sentences = [s for context in contexts for s in re.split(r"(?<=[.!?。！？])\s+", context)]
+    sentences = [s for context in contexts for s in SENTENCE_BREAK.split(context)]
     answers = [answer for e in data.labelled for answer in e.answers]
     rng = np.random.default_rng(0)
     distinct = list(dict.fromkeys(sentences))

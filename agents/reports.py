@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import torch
 from matplotlib.figure import Figure as Plot
+from matplotlib.font_manager import get_font_names
 from stable_baselines3.common.logger import Figure, Logger
 
 from agents.decoding import Limits, greedy
@@ -16,6 +18,9 @@ from qa_env.task import encode_examples
 from qa_env.vocabulary import EOS, PAD, Vocabulary
 
 matplotlib.use("Agg")
+WIDE_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
+"""Fonts that have Chinese characters, which matplotlib's own has not; those that are installed are used."""
+matplotlib.rcParams["font.family"] = ["sans-serif", *set(WIDE_FONTS).intersection(get_font_names())]
 SAMPLES, MAPS = 12, 4
 
 
@@ -70,4 +75,6 @@ def log_report(
         logger.record(
             f"attention/{number}", Figure(plot, close=True), exclude=("stdout", "log", "json", "csv")
         )
-    log_samples(logger, examples, {"before RL": before, "after RL": after}, model.num_timesteps)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # such a character is drawn as a box
+        log_samples(logger, examples, {"before RL": before, "after RL": after}, model.num_timesteps)

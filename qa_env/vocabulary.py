@@ -27,7 +27,9 @@ SMALLEST = 256 + len(SPECIAL_TOKENS)
 FORBIDDEN = (PAD, BOS, SEP)
 """Tokens that never stand in an answer: every action mask excludes them."""
 
-SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+SENTENCE_ENDS = (".", "?", "!")
+WIDE_SENTENCE_ENDS = ("。", "？", "！")
+"""Of Chinese and Japanese; a closing quotation mark behind them belongs to the sentence."""
 DIGITS = tuple("0123456789０１２３４５６７８９")
 
 CJK = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
@@ -236,7 +238,7 @@ def _kind(text: str) -> Kind:
     """The kind of a token from its text, bytes of unfinished characters as surrogates in it."""
     piece = text.removeprefix(" ")
     blank = piece != text
-    if text in SENTENCE_ENDS:
+    if text in SENTENCE_ENDS or text.startswith(WIDE_SENTENCE_ENDS):
         return Kind.END
     if piece and all(character in DIGITS for character in piece):
         return Kind.NUMBER if blank else Kind.DIGIT
