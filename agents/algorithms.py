@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from agents.buffers import AnswerRolloutBuffer
 from agents.config import RLConfig, suggest
@@ -184,6 +186,25 @@ def language_model(model: BaseAlgorithm) -> LSTMAttentionLM:
     if not isinstance(lm, LSTMAttentionLM):
         raise QAError(f"the algorithm's policy must wrap the language model, got {type(model.policy)}")
     return lm
+
+
+def set_reference(model: BaseAlgorithm) -> None:
+    """Make the policy as it is now the one from which a KL penalty is measured, if the algorithm has one."""
+    buffer = getattr(model, "rollout_buffer", None)
+    if isinstance(buffer, AnswerRolloutBuffer):
+        reference = copy.deepcopy(model.policy).requires_grad_(False)
+        assert isinstance(reference, LMActorCriticPolicy)
+        buffer.reference = reference
+    elif isinstance(model, AnswerDQN | AnswerQRDQN):
+        model.reference = copy.deepcopy(language_model(model)).requires_grad_(False)
+
+
+def begin_at(model: BaseAlgorithm, weights: Mapping[str, Tensor]) -> None:
+    """Give the policy, the reference and a target network a language model's weights, before RL begins."""
+    language_model(model).load_state_dict(weights)
+    if isinstance(model, AnswerDQN | AnswerQRDQN):
+        model.policy.target.load_state_dict(model.policy.online.state_dict())
+    set_reference(model)
 
 
 def find_algorithm(name: str) -> MakeModel:

@@ -131,6 +131,11 @@ class HumanFeedback(BaseCallback):
                 "and none is of this run's data: check --data and --feedback-store"
             )
 
+    @property
+    def trusted(self) -> bool:
+        """Whether held-out labels confirm the last reward model: whether there is anything in the labels."""
+        return self.version is not None and self.version.trusted
+
     def labelled(self) -> tuple[IntArray, IntArray, FloatArray]:
         """The answers that people have labelled: source ids, answer ids, rewards; a row an answer each."""
         said = dict.fromkeys(answer for judgement in self._judgements() for answer in judgement.answers)
@@ -195,7 +200,7 @@ class HumanFeedback(BaseCallback):
             return False
         fresh = [e for e in events if e.event.supersedes is None and e.purpose in LEARNING]
         self._settle(fresh)
-        if self.version is not None and self.version.trusted:
+        if self.trusted:
             self._probe([e.judgement for e in fresh if e.purpose == "uniform"])
         self.routed.aggregate = aggregate(self._judgements(), self.store.roles())
         return True

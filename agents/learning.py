@@ -152,8 +152,11 @@ class Learner:
             warm_up_critic(model, rollouts, self.log)
 
     def _consolidate(self, imitation: SelfImitation) -> None:
-        """The last passes, if there is a good answer; they count if validation says so."""
-        if imitation.best:
+        """The last passes, if there is a good answer; they count if validation says so.
+
+        Labels that foretell no other labels are not learnt by heart.
+        """
+        if imitation.best and (self.people is None or self.people.trusted):
             imitation.consolidate()
             self.consolidated = self.model.num_timesteps
             self.validation.validate()

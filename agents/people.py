@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,8 +58,7 @@ class RewardFitter:
         self.config, self.labelled, self.store = config, labelled, store
         self.vocabulary, self.limits = vocabulary, config.limits
         self.least_labels = config.reward_model.least_labels
-        self.trunk = LSTMAttentionLM(lm.config, len(vocabulary), vocabulary.kinds)
-        self.trunk.load_state_dict({name: value.cpu() for name, value in lm.state_dict().items()})
+        self.trunk = copy.deepcopy(lm).cpu()
 
     def __call__(
         self,
@@ -150,13 +150,16 @@ def first_answers(
 ) -> list[Finished]:
     """Answers of the policy before RL, sampled as in rollouts: what the first queries are about.
 
-    Twice as many as labels are asked for first, so that there is a choice; two to each question, for pairs.
+    Twice as many as labels are asked for first, so that there is a choice; each to a question of its own, but
+    two to a question where answers are compared.
     """
-    number = min(round(config.labels * config.budget.initial) + 1, len(examples))
+    to_each = 2 if config.ask.kind in ("pair", "ratings-and-pairs") else 1
+    wanted = 2 * round(config.labels * config.budget.initial) // to_each + 1
+    number = min(wanted, len(examples))
     rng = np.random.default_rng([config.seed, 5])
     chosen = rng.choice(len(examples), size=number, replace=False)
     rl = config.rl
-    sampling = DecodingConfig("best-of-n", rl.temperature, rl.top_k, rl.top_p, n=2)
+    sampling = DecodingConfig("best-of-n", rl.temperature, rl.top_k, rl.top_p, n=to_each)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     source, _ = encode_examples([examples[i] for i in chosen], vocabulary, config.limits.max_source)
     answers: list[Finished] = []

@@ -124,16 +124,15 @@ class RewardData:
             aggregate.good_enough,
         )
 
-    def split(self, share: float, seed: int) -> tuple[RewardData, RewardData]:
-        """Two parts that share no question; the second has about `share` of the questions, at least one.
+    def folds(self, number: int, seed: int) -> IntArray:
+        """Which of so many parts each question is in, ``(questions,)``: parts of about the same size.
 
         A question stays in its part when others come: a fit that goes on from an earlier one is tested on
         questions that neither has learnt from.
         """
-        drawn = np.array([zlib.crc32(row.tobytes(), seed) / 2**32 for row in self.source])
-        held = drawn < share
-        held[drawn.argmax()], held[drawn.argmin()] = False, True
-        return self.of(np.flatnonzero(~held)), self.of(np.flatnonzero(held))
+        drawn = np.array([zlib.crc32(row.tobytes(), seed) for row in self.source], dtype=np.int64)
+        fold: IntArray = drawn * number // 2**32
+        return fold
 
     def of(self, questions: IntArray) -> RewardData:
         """The answers to some questions, and what is said of them."""

@@ -1,4 +1,4 @@
-"""Fitting a reward model to labels, and calibrating it on labels of other questions."""
+"""Fitting a reward model to labels, each network to all but a part, by which it is then calibrated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agents.calibration import Calibration
 from agents.decoding import Limits
 from agents.reward_data import FloatArray, IntArray, RewardData, Rows
 from agents.reward_model import RewardModel, RewardModelConfig, answer_batch
-from agents.reward_network import RewardNetwork
+from agents.reward_network import RewardEnsemble, RewardNetwork
 from agents.warm_start import bucketed
 from policies.language_model import LSTMAttentionLM
 from qa_env.errors import QAError
@@ -27,8 +27,6 @@ FAR = 10.0
 """Logits that stand for an infinite cut point."""
 LEAST_CHANCE = 1e-6
 """Of a label, so that its logarithm stays finite."""
-LEAST_SPREAD = 0.05
-"""Of the scores that set the reward's scale: scores that are all alike must not become huge rewards."""
 
 
 def fit_reward_model(
@@ -42,7 +40,11 @@ def fit_reward_model(
     seed: int,
     previous: RewardModel | None = None,
 ) -> RewardModel:
-    """Fit a reward model to labels, and calibrate it on labels of other questions.
+    """Fit each network to all labels but those of its fold, and calibrate with what it foretells there.
+
+    Every label is held out from one network, so that a few hundred labels suffice to see whether the model
+    may be trusted (cross-fitting; Stone 1974, "Cross-Validatory Choice and Assessment of Statistical
+    Predictions").
 
     Args:
         data: The labels.
@@ -61,23 +63,19 @@ def fit_reward_model(
     if len(data) < 2:
         raise QAError(f"a reward model needs labels of two questions at least, got {len(data)}")
     torch.manual_seed(seed)
-    trunk = lm if previous is None else previous.network.lm
-    network = RewardNetwork(trunk, config.members, config.dropout)
+    network = RewardEnsemble(lm, config.members, config.dropout)
     if previous is not None:
         network.load_state_dict(previous.network.state_dict())
     network.to(next(lm.parameters()).device)
-    kept, held_out = data.split(config.held_out, seed)
+    fold = data.folds(config.folds, seed)
     epochs = config.epochs if previous is None else config.refit_epochs
-    _train(network, kept.with_demonstrations(*demonstrations), augmentation, config, epochs, seed)
+    for place, member in enumerate(network.networks):
+        kept = data.of(np.flatnonzero(fold != place)).with_demonstrations(*demonstrations)
+        _train(member, kept, augmentation, config, epochs, np.random.default_rng([seed, place]))
     version = 1 if previous is None else previous.version + 1
     model = RewardModel(network, config, vocabulary, limits, version)
     model.scale, model.good_enough = data.scale, data.good_enough
-    _calibrate(model, kept, held_out)
-    if previous is not None and previous.trusted:
-        model.centre, model.spread = previous.centre, previous.spread
-    else:
-        mean = model.judge(data.source[data.question], data.tokens).mean
-        model.centre, model.spread = float(mean.mean()), max(float(mean.std()), LEAST_SPREAD)
+    _calibrate(model, data, fold)
     return model
 
 
@@ -87,20 +85,16 @@ def _train(
     augmentation: Augmentation,
     config: RewardModelConfig,
     epochs: int,
-    seed: int,
+    rng: np.random.Generator,
 ) -> None:
-    """Minimise the loss of all heads; each sees every question as often as its own bootstrap says."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=config.members).T
-    bootstrap = torch.as_tensor(drawn, dtype=torch.float32)
+    """Minimise the loss of one network."""
     network.train()
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     batches = [rows for _ in range(epochs) for rows in bucketed(data.source, config.batch_size, rng)]
     for done, questions in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - done / len(batches))
-        part = data.of(questions).augmented(augmentation, rng)
-        loss = _loss(network, part, bootstrap[questions], config.imitation)
+        loss = _loss(network, data.of(questions).augmented(augmentation, rng), config.imitation)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -108,13 +102,12 @@ def _train(
     network.eval()
 
 
-def _loss(network: RewardNetwork, data: RewardData, bootstrap: Tensor, imitation: float) -> Tensor:
+def _loss(network: RewardNetwork, data: RewardData, imitation: float) -> Tensor:
     """Minus the log-likelihood of the labels, and of the good answers' tokens.
 
     Args:
-        network: The trunk and its heads.
+        network: To be trained.
         data: A minibatch.
-        bootstrap: How much each question counts for each head, ``(questions, members)``.
         imitation: Weight of the tokens.
     """
     device = next(network.parameters()).device
@@ -125,10 +118,9 @@ def _loss(network: RewardNetwork, data: RewardData, bootstrap: Tensor, imitation
     good = torch.as_tensor(likely, dtype=torch.float32, device=device)[batch.answer]
     loss: Tensor = -imitation * (good * likelihood).sum() / good.sum().clamp(min=1)
     if len(data.rows.first):
-        counts = bootstrap.to(device)[batch.question][data.rows.first]
         weight = torch.as_tensor(data.rows.weight, dtype=torch.float32, device=device)
-        log_p = label_log_likelihood(quality, data.rows)
-        loss = loss - (log_p * counts * weight.unsqueeze(1)).sum() / (log_p.shape[1] * weight.sum())
+        log_p = label_log_likelihood(quality.unsqueeze(1), data.rows).squeeze(1)
+        loss = loss - (log_p * weight).sum() / weight.sum()
     return loss
 
 
@@ -147,13 +139,21 @@ def label_log_likelihood(quality: Tensor, rows: Rows) -> Tensor:
     return chance.clamp(min=LEAST_CHANCE).log()
 
 
-def _calibrate(model: RewardModel, kept: RewardData, held_out: RewardData) -> None:
-    """Set temperature and calibration from the held-out labels, if there are enough."""
-    rows = held_out.rows
-    if len(kept.rows.first) + len(rows.first) < model.config.least_labels or len(rows.first) < 2:
-        return
-    raw = model.qualities(held_out.source[held_out.question], held_out.tokens).mean(1, keepdims=True)
+def _calibrate(model: RewardModel, data: RewardData, fold: IntArray) -> None:
+    """Set temperature and calibration from the held-out labels, if there are enough.
 
+    Args:
+        model: Whose network ``n`` was not fitted to fold ``n``.
+        data: All labels.
+        fold: The fold of each question, ``(questions,)``; with fewer networks than folds some are no one's.
+    """
+    questions = np.flatnonzero(fold < model.config.members)
+    held_out, owner = data.of(questions), fold[questions]
+    rows = held_out.rows
+    if len(data.rows.first) < model.config.least_labels or len(rows.first) < 2:
+        return
+    every = model.qualities(held_out.source[held_out.question], held_out.tokens)
+    raw = np.take_along_axis(every, owner[held_out.question][:, None], axis=1)
     share = rows.weight / rows.weight.sum()
 
     def losses(quality: FloatArray) -> FloatArray:

@@ -17,7 +17,7 @@ from torch import Tensor
 from agents.calibration import Calibration
 from agents.decoding import Limits
 from agents.reward_data import FloatArray, IntArray, render
-from agents.reward_network import RewardNetwork
+from agents.reward_network import RewardEnsemble
 from policies.language_model import LSTMAttentionLM
 from policies.reading import AnswerBatch
 from qa_env.datasets import QAExample
@@ -28,7 +28,7 @@ from qa_env.vocabulary import PAD, Vocabulary
 BATCH = 128
 """Answers read at once when serving."""
 FORMAT = "qa_env.reward_model/1"
-KEPT = ("version", "scale", "good_enough", "temperature", "centre", "spread")
+KEPT = ("version", "scale", "good_enough", "temperature")
 """What a file holds beside the weights."""
 
 
@@ -36,8 +36,11 @@ KEPT = ("version", "scale", "good_enough", "temperature", "centre", "spread")
 class RewardModelConfig:
     """Settings of the reward model."""
 
+    folds: int = 4
+    """Parts of the labelled questions."""
     members: int = 4
-    """Heads; their disagreement is what the model does not know."""
+    """Networks, at most one a part. Each learns from all parts but its own, by which it is tested; their
+    disagreement is what the model does not know."""
     epochs: int = 8
     """Passes over the labels of the first fit."""
     refit_epochs: int = 4
@@ -47,15 +50,13 @@ class RewardModelConfig:
     learning_rate: float = 1.5e-3
     """At the start of a fit; it falls linearly to zero."""
     dropout: float = 0.3
-    """Share of what the heads see that is left out while they are fitted."""
+    """Share of what a head sees that is left out while it is fitted."""
     renamed: float = 0.9
     """Share of the questions in which names and numbers are spelled differently while fitting: with few
     labels the model must not learn by heart which answers were good."""
     imitation: float = 1.0
     """Weight of the likelihood of good answers beside the labels: the trunk stays a language model, and a
     better one."""
-    held_out: float = 0.15
-    """Share of the labelled questions by which the model is calibrated and trusted."""
     pessimism: float = 1.0
     """How many variances of the members are taken off their mean."""
     least_labels: int = 40
@@ -68,8 +69,11 @@ class RewardModelConfig:
                 raise QAError(f"reward_model.{name} must be 1 or more, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise QAError(f"reward_model.learning_rate must be greater than 0, got {self.learning_rate}")
-        if not 0 < self.held_out < 1:
-            raise QAError(f"reward_model.held_out must be between 0 and 1, got {self.held_out}")
+        if not 2 <= self.folds >= self.members:
+            raise QAError(
+                f"reward_model.folds must be 2 or more and at least reward_model.members={self.members}, "
+                f"got {self.folds}"
+            )
         for name in ("dropout", "renamed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise QAError(f"reward_model.{name} must be from 0 to 1, got {getattr(self, name)}")
@@ -100,22 +104,20 @@ class RewardModel:
         good_enough: The quality at which half of the average rater's ratings are 4 or 5.
         temperature: Divides the qualities' distance from there (Guo et al. 2017, "On Calibration of Modern
             Neural Networks").
-        centre: Subtracted from a score to make it a reward; frozen at the first fit.
-        spread: Divides it then; frozen too, so that a reward means the same in every version.
     """
 
     name = "reward_model"
 
     def __init__(
         self,
-        network: RewardNetwork,
+        network: RewardEnsemble,
         config: RewardModelConfig,
         vocabulary: Vocabulary,
         limits: Limits,
         version: int,
     ) -> None:
         self.network, self.config, self.vocabulary, self.limits = network.eval(), config, vocabulary, limits
-        self.version, self.temperature, self.centre, self.spread = version, 1.0, 0.0, 1.0
+        self.version, self.temperature = version, 1.0
         self.scale, self.good_enough = 1.0, 0.0
         self.calibration = Calibration.unknown()
 
@@ -135,7 +137,7 @@ class RewardModel:
         for first in range(0, len(source), BATCH):
             rows = slice(first, first + BATCH)
             batch, ids = answer_batch(source[rows], np.arange(len(source[rows])), tokens[rows], device)
-            parts.append(self.network(batch, ids)[0].double().cpu().numpy())
+            parts.append(self.network(batch, ids).double().cpu().numpy())
         return np.concatenate(parts)
 
     def tempered(self, quality: FloatArray, temperature: float) -> FloatArray:
@@ -144,13 +146,13 @@ class RewardModel:
 
     @torch.no_grad()
     def features(self, source: IntArray, tokens: IntArray) -> FloatArray:
-        """What the heads see of answers, ``(batch, features)``: where answers that are alike lie close."""
+        """What the first head sees of answers, ``(batch, features)``: close together for answers alike."""
         device = next(self.network.parameters()).device
         parts = []
         for first in range(0, len(source), BATCH):
             rows = slice(first, first + BATCH)
             batch, ids = answer_batch(source[rows], np.arange(len(source[rows])), tokens[rows], device)
-            parts.append(self.network.read(batch, ids)[0].double().cpu().numpy())
+            parts.append(self.network.networks[0].read(batch, ids)[0].double().cpu().numpy())
         return np.concatenate(parts)
 
     def members(self, source: IntArray, tokens: IntArray) -> FloatArray:
@@ -167,12 +169,12 @@ class RewardModel:
         return self.judged(self.members(source, tokens))
 
     def reward(self, judged: Judged) -> FloatArray:
-        """The rewards ``(batch,)``: mean less `pessimism` variances, where labelled answers had mean 0, sd 1.
+        """The rewards ``(batch,)``: mean less `pessimism` variances, moved from 0...1 to -1...1.
 
-        (Coste et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization", uncertainty-weighted
-        optimisation.)
+        A reward means the same in every version of the model, and as much as a rating on that scale. (Coste
+        et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization", uncertainty-weighted.)
         """
-        reward: FloatArray = (judged.mean - self.config.pessimism * judged.sd**2 - self.centre) / self.spread
+        reward: FloatArray = 2 * (judged.mean - self.config.pessimism * judged.sd**2) - 1
         return reward
 
     def score(
@@ -220,7 +222,7 @@ class RewardModel:
         if told["vocabulary"] != vocabulary.fingerprint:
             raise QAError(f"{path} belongs to vocabulary {told['vocabulary']}, not {vocabulary.fingerprint}")
         config = RewardModelConfig(**told["config"])
-        network = RewardNetwork(lm, config.members, config.dropout)
+        network = RewardEnsemble(lm, config.members, config.dropout)
         try:
             network.load_state_dict(weights)
         except RuntimeError:

@@ -24,7 +24,7 @@ class RoutedFeedback:
     model, if that is trusted. Both are weighted by their precision. (The model may inform a reward that is
     served; it never informs what it is fitted to.) Where there is neither, the fallback pays, or nobody.
 
-    Rewards are on the model's frozen scale; without a model, a label pays from -1 to 1.
+    Rewards are from -1 to 1: twice the chance that the answer satisfies, less 1.
 
     Args:
         fallback: Rules, or a metric by references; None pays 0.

@@ -17,6 +17,8 @@ from agents.warm_start import Supervised, as_batch, bucketed
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.errors import QAError
 
+THRESHOLD, MODEL_THRESHOLD = 0.8, 0.4
+"""Least reward of an answer that is imitated: where people rate all, and where a reward model pays."""
 LEAST_SURPRISE = 0.05
 """Added to every priority, so that no good answer is never drawn."""
 
@@ -31,8 +33,9 @@ class ImitationConfig:
     """Answers a gradient step."""
     epochs: int = 4
     """Passes over all the good answers behind the last rollout; 0 leaves them out."""
-    threshold: float = 0.8
-    """Least reward of an answer that is imitated; 0.5 is a mean rating of 4, 0.83 one of 4.67."""
+    threshold: float | None = None
+    """Least reward of an answer that is imitated; 0.5 is a mean rating of 4, 0.83 one of 4.67. None: 0.8, or
+    0.4 where a reward model pays, which is never as sure."""
     robustness: float = 0.3
     """How little a token counts that the model finds unlikely, from 0 (as much as any) to 1."""
     learning_rate: float = 1.5e-3
@@ -88,6 +91,7 @@ class SelfImitation(BaseCallback):
     ) -> None:
         super().__init__()
         self.config, self.labelled, self.augmentation = config, labelled, augmentation
+        self.threshold = THRESHOLD if config.threshold is None else config.threshold
         self.best: dict[bytes, _Good] = {}
         self._heard: dict[bytes, tuple[int, float]] = {}  # ratings a question: their number and sum
         self._rng = np.random.default_rng(seed)
@@ -137,7 +141,7 @@ class SelfImitation(BaseCallback):
         number, total = self._heard.get(key, (0, 0.0))
         self._heard[key] = (number + 1, total + reward)
         known = self.best.get(key)
-        if reward >= self.config.threshold and (known is None or reward >= known.reward):
+        if reward >= self.threshold and (known is None or reward >= known.reward):
             self.best[key] = _Good(reward, source, tokens)
 
     def consolidate(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import get_device, set_random_seed
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.algorithms import find_algorithm, language_model
+from agents.algorithms import begin_at, find_algorithm, language_model, set_reference
 from agents.asking import PEOPLE
 from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
@@ -26,11 +25,10 @@ from agents.evaluation import METRICS, Judge, results_table
 from agents.human_feedback import HumanFeedback
 from agents.learning import Learner
 from agents.people import first_answers, make_human_feedback, open_store, reference, wish
-from agents.q_learning import AnswerDQN, AnswerQRDQN
 from agents.reports import log_report
 from agents.routing import RoutedFeedback
 from agents.runs import Run, Stopwatch
-from agents.self_imitation import SelfImitation
+from agents.self_imitation import MODEL_THRESHOLD, SelfImitation
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
 from agents.word_vectors import first_words, start_from_vectors
@@ -50,6 +48,8 @@ from qa_env.vocabulary_making import make_vocabulary
 REWARD_MODEL = "reward-model"
 OF_USERS = ("simulated", "reference", REWARD_MODEL)
 """Feedback that comes from users, simulated ones by default."""
+START = "rl_start.safetensors"
+"""The weights with which RL began, where people's first labels have changed those of the warm start."""
 VALIDATION_QUESTIONS = 256
 """At most so many are used at each validation."""
 
@@ -86,6 +86,8 @@ class Trainer:
         before = self._warm_start(lm)
         if self.config.encoder == "frozen":
             lm.freeze_encoder()
+        if self.run.has(START) and self.run.has("checkpoint/state.json"):
+            self.run.load_language_model(lm, START)
         model = self._make_model(lm)
         answers_before = before.pop("answers")
         self._learn(model)
@@ -211,11 +213,7 @@ class Trainer:
         buffer = getattr(model, "rollout_buffer", None)
         if isinstance(buffer, AnswerRolloutBuffer):
             buffer.keeps_memory = config.encoder == "frozen"
-            reference = copy.deepcopy(model.policy).requires_grad_(False)
-            assert isinstance(reference, LMActorCriticPolicy)
-            buffer.reference = reference
-        elif isinstance(model, AnswerDQN | AnswerQRDQN):
-            model.reference = copy.deepcopy(lm).requires_grad_(False)
+        set_reference(model)
         return model
 
     def _feedback(self) -> Feedback:
@@ -246,9 +244,10 @@ class Trainer:
                 assert isinstance(model.policy, LMActorCriticPolicy)
                 answers = first_answers(model.policy, self.vocabulary, self.config, self.data.unlabelled)
                 people.prepare(answers, self.config.ask.wait)
-            if people.version is not None:
-                # The trunk was taught the good answers; the policy need not begin where it knows less.
-                language_model(model).load_state_dict(people.version.network.lm.state_dict())
+            if people.version is not None and people.trusted:
+                # The trunks were taught the good answers; the policy need not begin where it knows less.
+                begin_at(model, people.version.network.average())
+                self.run.save_weights(language_model(model), START)
             self._tell_of(people)
         return people
 
@@ -268,7 +267,8 @@ class Trainer:
     def _learn(self, model: BaseAlgorithm) -> None:
         """Reinforcement learning; the best weights are in the run's ``model.safetensors`` then."""
         people, imitation = self._people(model), self._imitation(model)
-        if people is not None and imitation is not None and not self.run.has("checkpoint/state.json"):
+        begins = not self.run.has("checkpoint/state.json")
+        if people is not None and imitation is not None and people.trusted and begins:
             for source, tokens, reward in zip(*people.labelled(), strict=True):
                 imitation.hear(source, tokens, float(reward))
         learner = Learner(
@@ -289,6 +289,8 @@ class Trainer:
         """The self-imitation callback, if it is switched on and the algorithm keeps whole answers."""
         buffer = getattr(model, "rollout_buffer", None)
         settings = self.config.imitation
+        if self.config.feedback == REWARD_MODEL and settings.threshold is None:
+            settings = dataclasses.replace(settings, threshold=MODEL_THRESHOLD)
         wanted = settings.batches > 0 or settings.epochs > 0
         if not wanted or not isinstance(buffer, AnswerRolloutBuffer):
             return None

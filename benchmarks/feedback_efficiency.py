@@ -51,7 +51,11 @@ Settings = Mapping[str, Any]
 LABELLED: Settings = {
     "feedback": "reward-model",
     "labels": 700,
-    "budget": {"initial": 0.7, "schedule": "front-loaded"},
+    "budget": {"initial": 0.9, "schedule": "front-loaded"},  # the rest is for the guards
+    "ask": {"refits": 0},
+    # As PPO alone in algorithms.py: steps of imitation would soon undo what the mean of weights is good for.
+    "imitation": {"batches": 0},
+    "rl": {"learning_rate": 3e-4},
 }
 VARIANTS: dict[str, Settings] = {
     "true": {"feedback": "reference"},

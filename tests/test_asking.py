@@ -13,7 +13,7 @@ import torch
 from agents.asking import AskConfig, Asker, Finished
 from agents.decoding import Limits
 from agents.reward_model import RewardModel, RewardModelConfig
-from agents.reward_network import RewardNetwork
+from agents.reward_network import RewardEnsemble
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
@@ -112,7 +112,7 @@ def test_the_reward_model_guides_the_choice(
     vocabulary: Vocabulary, new_lm: NewLM, selector: str, kind: str
 ) -> None:
     torch.manual_seed(0)
-    network, limits = RewardNetwork(new_lm(), 3), Limits(20, 8)
+    network, limits = RewardEnsemble(new_lm(), 3), Limits(20, 8)
     model = RewardModel(network, RewardModelConfig(members=3), vocabulary, limits, 1)
     chooser = asker(selector=selector, uniform=0.0, kind=kind)
     queries = chooser.queries(answers(), 3, model, 0)

@@ -15,7 +15,7 @@ from agents.decoding import Limits
 from agents.guards import LEAST_PROBES, GuardConfig, Guards, foretold
 from agents.reward_data import render
 from agents.reward_model import RewardModel, RewardModelConfig
-from agents.reward_network import RewardNetwork
+from agents.reward_network import RewardEnsemble
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
@@ -35,7 +35,7 @@ def finished(*answers: tuple[int, str, float]) -> list[Finished]:
 def model(vocabulary: Vocabulary, new_lm: NewLM) -> RewardModel:
     torch.manual_seed(0)
     model = RewardModel(
-        RewardNetwork(new_lm(), 2), RewardModelConfig(members=2), vocabulary, Limits(20, 8), 1
+        RewardEnsemble(new_lm(), 2), RewardModelConfig(members=2), vocabulary, Limits(20, 8), 1
     )
     model.scale, model.good_enough = 1.6, 0.3
     return model

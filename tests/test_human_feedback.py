@@ -60,7 +60,7 @@ class Fitter:
 
     lm: LSTMAttentionLM
     vocabulary: Vocabulary
-    config: RewardModelConfig = field(default_factory=lambda: RewardModelConfig(members=2, epochs=1))
+    config: RewardModelConfig = field(default_factory=lambda: RewardModelConfig(folds=2, members=2, epochs=1))
     limits: Limits = LIMITS
     least_labels: int = 1
     fits: list[int] = field(default_factory=list)
@@ -132,7 +132,9 @@ def new_loop(new_task: NewTask, vocabulary: Vocabulary, tmp_path: Path) -> Itera
         config = AskConfig(annotators="people", **{"refits": 2, **(ask or {})})
         budget = Budget(labels, BudgetConfig(share=0.5, schedule="constant", initial=initial))
         fitter = Fitter(
-            copy.deepcopy(lm), vocabulary, RewardModelConfig(**{"members": 2, "epochs": 1, **(model or {})})
+            copy.deepcopy(lm),
+            vocabulary,
+            RewardModelConfig(**{"folds": 2, "members": 2, "epochs": 1, **(model or {})}),
         )
         asker = Asker(config, task["data"], np.random.default_rng(0))
         people = HumanFeedback(asker, budget, store, routed, fitter, guards, simulated)
@@ -383,7 +385,7 @@ def test_a_trusted_model_serves_and_an_untrusted_one_does_not(new_loop: Any) -> 
     answers = [
         Finished(n % 23, f"{('Asia', 'the river')[n % 2]} {n}", -1, -1, np.nan, np.nan) for n in range(100)
     ]
-    settings = {"epochs": 6, "learning_rate": 1e-2, "held_out": 0.3, "batch_size": 4}
+    settings = {"epochs": 6, "learning_rate": 1e-2, "folds": 3, "members": 3, "batch_size": 4}
     loop = new_loop(AnnotatorConfig(), labels=100, initial=0.9, model=settings, truth=about_rivers)
     loop.people.prepare(answers, 0.0)
     assert loop.people.version.trusted and loop.people.routed.model is loop.people.version

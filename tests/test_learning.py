@@ -10,6 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 from torch.nn.utils import parameters_to_vector
 
+from agents.algorithms import begin_at, set_reference
 from agents.buffers import AnswerRolloutBuffer
 from agents.decoding import Limits, answer_all
 from agents.vec_env import QAVecEnv
@@ -93,3 +94,15 @@ def test_the_same_seed_learns_exactly_the_same(words: Vocabulary, setting: str) 
         assert not torch.equal(weights[-1], start)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_rl_can_begin_at_other_weights_than_the_policy_was_made_with(words: Vocabulary) -> None:
+    model, other = echo_model(words, "trained"), echo_model(words, "trained", seed=1)
+    set_reference(model)
+    assert model.rollout_buffer.reference.lm is not model.policy.lm
+    begin_at(model, other.policy.lm.state_dict())
+    wanted = parameters_to_vector(other.policy.lm.parameters())
+    for lm in (model.policy.lm, model.rollout_buffer.reference.lm):
+        assert torch.equal(parameters_to_vector(lm.parameters()), wanted)
+    assert not any(p.requires_grad for p in model.rollout_buffer.reference.parameters())
+    assert model.env.get_attr("task")[0].encoder is model.policy.lm.encoder

@@ -28,8 +28,10 @@ from agents.checkpoints import with_arrays, without_arrays
 from agents.commands import run_command
 from agents.human_feedback import HumanFeedback
 from agents.journal import Journal, Taken
+from agents.reward_model import RewardModel
 from agents.runs import Run
 from agents.self_imitation import SelfImitation
+from agents.training import START
 from qa_env.errors import QAError
 from qa_env.feedback.base import Score
 from qa_env.feedback.store import Store
@@ -190,6 +192,23 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_that_is_not(
         arguments = ["--resume", only_run(tmp_path).folder]
     assert run(*arguments) == 0
     assert_equal(only_run(tmp_path), whole(way))
+
+
+def test_a_run_that_began_at_the_mean_of_the_trunks_goes_on_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RewardModel, "trusted", True)
+    assert run(*TINY, *LABELLED, "--log-dir", tmp_path / "whole") == 0
+    whole = only_run(tmp_path / "whole")
+    start, warm = (load_file(whole.path(name)) for name in (START, "warm_start.safetensors"))
+    assert any(not torch.equal(start[name], warm[name]) for name in warm)
+    arguments: list[object] = [*TINY, *LABELLED, "--log-dir", tmp_path / "stopped"]
+    for stop in ((agents.learning, "warm_up_critic", 1, False), (HumanFeedback, "_on_rollout_end", 4, True)):
+        with stopped_in(*stop):
+            assert run(*arguments) == 130, stop
+        arguments = ["--resume", only_run(tmp_path / "stopped").folder]
+    assert run(*arguments) == 0
+    assert_equal(only_run(tmp_path / "stopped"), whole)
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))

@@ -11,7 +11,7 @@ import torch
 from agents.decoding import Limits
 from agents.reward_data import render
 from agents.reward_model import RewardModel, RewardModelConfig
-from agents.reward_network import RewardNetwork
+from agents.reward_network import RewardEnsemble
 from agents.routing import MODEL_SD, RoutedFeedback
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QAExample
@@ -47,8 +47,8 @@ def shares(score: Score) -> np.ndarray:
 def model(vocabulary: Vocabulary, new_lm: NewLM) -> RewardModel:
     torch.manual_seed(0)
     config = RewardModelConfig(members=3)
-    model = RewardModel(RewardNetwork(new_lm(), 3), config, vocabulary, Limits(20, 8), 1)
-    model.scale, model.good_enough, model.centre, model.spread = 1.6, 0.3, 0.4, 0.2
+    model = RewardModel(RewardEnsemble(new_lm(), 3), config, vocabulary, Limits(20, 8), 1)
+    model.scale, model.good_enough = 1.6, 0.3
     return model
 
 
