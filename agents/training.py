@@ -31,7 +31,7 @@ from agents.runs import Run, Stopwatch
 from agents.self_imitation import MODEL_THRESHOLD, SelfImitation
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
-from agents.word_vectors import first_words, start_from_vectors
+from agents.word_vectors import check_width, first_words, start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QADataset, QAExample
@@ -356,7 +356,7 @@ def check_names(config: TrainConfig) -> None:
         as_feedback(config.feedback)
     if config.ask.fallback:
         as_feedback(config.ask.fallback)
-    if config.vectors and not Path(config.vectors).is_file():
-        raise QAError(f"no file of word vectors {config.vectors}")
+    if config.vectors:
+        check_width(config.vectors, config.lm.embedding)
     if config.data != "facts" and ":" not in config.data and not Path(config.data).is_file():
         raise QAError(f"{config.data}: no such file; check the path")

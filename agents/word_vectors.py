@@ -63,6 +63,7 @@ def start_from_vectors(
         QAError: If the file is missing, broken or has wider vectors than the embedding, or if it has a
             vector for no token.
     """
+    check_width(path, lm.config.embedding)
     spellings = word_spellings(vocabulary)
     vectors = read_vectors(path, {word for words in spellings.values() for word in words})
     known = {token: next((w for w in words if w in vectors), None) for token, words in spellings.items()}
@@ -71,11 +72,6 @@ def start_from_vectors(
         raise QAError(f"{path} has a vector for none of the {len(vocabulary)} tokens of the vocabulary")
     chosen = np.stack([vectors[word] for word in known.values() if word is not None])
     weight = lm.embedding.weight
-    if chosen.shape[1] > weight.shape[1]:
-        raise QAError(
-            f"{path} has vectors of {chosen.shape[1]} dimensions, the embedding has {weight.shape[1]}: "
-            f"give --lm.embedding {chosen.shape[1]} or more"
-        )
     with torch.no_grad():
         spread = weight[len(SPECIAL_TOKENS) :].std() / max(float(chosen.std()), 1e-8)
         weight[found, : chosen.shape[1]] = torch.from_numpy(chosen).to(weight) * spread
@@ -85,6 +81,18 @@ def start_from_vectors(
     return Coverage(
         len(found), len(vocabulary) - len(SPECIAL_TOKENS), float(has[ids].mean()) if len(ids) else 0.0
     )
+
+
+def check_width(path: str | Path, embedding: int) -> None:
+    """Raise a QAError if a file cannot be read or its vectors are wider than an embedding."""
+    first = next(vectors_in(path), None)
+    if first is None:
+        raise QAError(f"{path} holds no vector")
+    if len(first[1]) > embedding:
+        raise QAError(
+            f"{path} has vectors of {len(first[1])} dimensions, the embedding has {embedding}: "
+            f"give --lm.embedding {len(first[1])} or more"
+        )
 
 
 def word_spellings(vocabulary: Vocabulary) -> dict[int, tuple[str, ...]]:

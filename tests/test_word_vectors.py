@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from agents.word_vectors import first_words, read_vectors, start_from_vectors, vectors_in, write_vectors
+from agents.word_vectors import (
+    check_width,
+    first_words,
+    read_vectors,
+    start_from_vectors,
+    vectors_in,
+    write_vectors,
+)
 from policies.language_model import LMConfig, LSTMAttentionLM
 from qa_env.errors import QAError
 from qa_env.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -151,6 +158,12 @@ def test_vectors_wider_than_the_embedding_are_refused(tmp_path: Path) -> None:
         QAError, match=r"vectors of 3 dimensions, the embedding has 2: give --lm\.embedding 3"
     ):
         started(tmp_path, train_words(TEXTS, 300), 2)
+
+
+def test_a_file_without_a_vector_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_bytes(b"0 3\n")
+    with pytest.raises(QAError, match="holds no vector"):
+        check_width(tmp_path / "v.txt", 3)
 
 
 def test_vectors_for_no_token_are_refused(tmp_path: Path) -> None:
