@@ -17,8 +17,6 @@ from agents.warm_start import Supervised, as_batch, bucketed
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.errors import QAError
 
-THRESHOLD, MODEL_THRESHOLD = 0.8, 0.4
-"""Least reward of an answer that is imitated: where people rate all, and where a reward model pays."""
 LEAST_SURPRISE = 0.05
 """Added to every priority, so that no good answer is never drawn."""
 
@@ -27,8 +25,9 @@ LEAST_SURPRISE = 0.05
 class ImitationConfig:
     """Settings of self-imitation."""
 
-    batches: int = 8
-    """Gradient steps between two rollouts; 0 leaves them out."""
+    batches: int | None = None
+    """Gradient steps between two rollouts; 0 leaves them out. None: 8, or 0 where a reward model pays: RL
+    then begins at the mean of several networks, and such steps soon undo what that is good for."""
     batch_size: int = 32
     """Answers a gradient step."""
     epochs: int = 4
@@ -47,7 +46,7 @@ class ImitationConfig:
         """Raise a QAError if a field is out of its range."""
         least = {"batches": 0, "batch_size": 1, "epochs": 0}
         for name, value in least.items():
-            if getattr(self, name) < value:
+            if getattr(self, name) is not None and getattr(self, name) < value:
                 raise QAError(f"imitation.{name} must be {value} or more, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise QAError(f"imitation.learning_rate must be greater than 0, got {self.learning_rate}")
@@ -55,6 +54,14 @@ class ImitationConfig:
             raise QAError(f"imitation.robustness must be from 0 to 1, got {self.robustness}")
         if not 0 <= self.labelled < 1:
             raise QAError(f"imitation.labelled must be 0 or more and less than 1, got {self.labelled}")
+
+    def batches_and_threshold(self, modelled: bool) -> tuple[int, float]:
+        """The two fields whose default depends on whether a reward model pays."""
+        batches, threshold = (0, 0.4) if modelled else (8, 0.8)
+        return (
+            batches if self.batches is None else self.batches,
+            threshold if self.threshold is None else self.threshold,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,14 +91,20 @@ class SelfImitation(BaseCallback):
         labelled: The labelled questions, mixed in so that their wording is not forgotten.
         augmentation: Changes the examples anew in each minibatch.
         seed: Of the choice of examples.
+        modelled: Whether a reward model pays, which sets some defaults.
     """
 
     def __init__(
-        self, config: ImitationConfig, labelled: Supervised, augmentation: Augmentation, seed: int
+        self,
+        config: ImitationConfig,
+        labelled: Supervised,
+        augmentation: Augmentation,
+        seed: int,
+        modelled: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.labelled, self.augmentation = config, labelled, augmentation
-        self.threshold = THRESHOLD if config.threshold is None else config.threshold
+        self.batches, self.threshold = config.batches_and_threshold(modelled)
         self.best: dict[bytes, _Good] = {}
         self._heard: dict[bytes, tuple[int, float]] = {}  # ratings a question: their number and sum
         self._rng = np.random.default_rng(seed)
@@ -177,14 +190,14 @@ class SelfImitation(BaseCallback):
     def _on_rollout_start(self) -> None:
         # Behind PPO's update, not before it: the rollout's log-probabilities must be those of the policy
         # that PPO starts from.
-        if self.config.batches and self.best:
+        if self.batches and self.best:
             rate = self.config.learning_rate
             losses = [self._step(source, tokens, rate) for source, tokens in self._minibatches()]
             self.logger.record("imitation/loss", float(np.mean(losses)))
 
     def _minibatches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Sources and answers of each minibatch: good answers and labelled ones, augmented."""
-        rng, number = self._rng, self.config.batches * self.config.batch_size
+        rng, number = self._rng, self.batches * self.config.batch_size
         known = rng.integers(
             len(self.labelled.source), size=min(round(self.config.labelled * number), number - 1)
         )

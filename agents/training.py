@@ -28,7 +28,7 @@ from agents.people import first_answers, make_human_feedback, open_store, refere
 from agents.reports import log_report
 from agents.routing import RoutedFeedback
 from agents.runs import Run, Stopwatch
-from agents.self_imitation import MODEL_THRESHOLD, SelfImitation
+from agents.self_imitation import SelfImitation
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
 from agents.word_vectors import check_width, first_words, start_from_vectors
@@ -289,14 +289,13 @@ class Trainer:
         """The self-imitation callback, if it is switched on and the algorithm keeps whole answers."""
         buffer = getattr(model, "rollout_buffer", None)
         settings = self.config.imitation
-        if self.config.feedback == REWARD_MODEL and settings.threshold is None:
-            settings = dataclasses.replace(settings, threshold=MODEL_THRESHOLD)
-        wanted = settings.batches > 0 or settings.epochs > 0
+        modelled = self.config.feedback == REWARD_MODEL
+        wanted = settings.batches_and_threshold(modelled)[0] > 0 or settings.epochs > 0
         if not wanted or not isinstance(buffer, AnswerRolloutBuffer):
             return None
         labelled = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
         augmentation = Augmentation(self.vocabulary, self.config.augmentation)
-        return SelfImitation(settings, labelled, augmentation, self.config.seed)
+        return SelfImitation(settings, labelled, augmentation, self.config.seed, modelled)
 
     def _validate(self, policy: Any) -> dict[str, float]:
         examples = self.data.validation[:VALIDATION_QUESTIONS]

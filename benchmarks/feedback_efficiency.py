@@ -51,11 +51,9 @@ Settings = Mapping[str, Any]
 LABELLED: Settings = {
     "feedback": "reward-model",
     "labels": 700,
-    "budget": {"initial": 0.9, "schedule": "front-loaded"},  # the rest is for the guards
+    "budget": {"schedule": "front-loaded"},
     "ask": {"refits": 0},
-    # As PPO alone in algorithms.py: steps of imitation would soon undo what the mean of weights is good for.
-    "imitation": {"batches": 0},
-    "rl": {"learning_rate": 3e-4},
+    "rl": {"learning_rate": 3e-4},  # as for PPO without imitation in algorithms.py
 }
 VARIANTS: dict[str, Settings] = {
     "true": {"feedback": "reference"},

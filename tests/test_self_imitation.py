@@ -66,6 +66,13 @@ def kept(callback: SelfImitation) -> list[tuple[int, int, float]]:
     return sorted((g.source[1] - 50, g.tokens[0] - 70, g.reward) for g in callback.best.values())
 
 
+def test_some_defaults_depend_on_whether_a_reward_model_pays() -> None:
+    assert ImitationConfig().batches_and_threshold(modelled=False) == (8, 0.8)
+    assert ImitationConfig().batches_and_threshold(modelled=True) == (0, 0.4)
+    given = ImitationConfig(batches=3, threshold=0.1)
+    assert given.batches_and_threshold(True) == given.batches_and_threshold(False) == (3, 0.1)
+
+
 def test_only_answers_at_or_above_the_threshold_are_kept(new_task: NewTask) -> None:
     callback = started(new_task, threshold=0.5)
     hear(callback, rated(0, 0, 0.49), rated(1, 1, 0.5), rated(2, 2, 0.9), rated(3, 3, -1.0))

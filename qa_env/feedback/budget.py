@@ -69,8 +69,9 @@ class BudgetConfig:
     """Greatest share of a rollout's finished answers to ask about. One is asked about even if it is more."""
     schedule: str = "hyperbolic"
     """constant, hyperbolic, inverse-quadratic, front-loaded, adaptive, or "module:function" of progress."""
-    initial: float = 0.1
-    """Share of the labels asked for before the first step of reinforcement learning."""
+    initial: float = 0.9
+    """Share of the labels asked for before the first step of reinforcement learning. What is said then changes
+    the weights that it begins with; what comes later pays rewards, and shows whether the model still holds."""
 
     def __post_init__(self) -> None:
         """Raise a QAError for a number out of range or a schedule that cannot be found."""
