@@ -70,8 +70,8 @@ class BudgetConfig:
     schedule: str = "hyperbolic"
     """constant, hyperbolic, inverse-quadratic, front-loaded, adaptive, or "module:function" of progress."""
     initial: float = 0.9
-    """Share of the labels asked for before the first step of reinforcement learning. What is said then changes
-    the weights that it begins with; what comes later pays rewards, and shows whether the model still holds."""
+    """Share of the labels asked for before the first step of reinforcement learning. What is said then
+    changes the weights that it begins with; what comes later pays rewards, and tests the reward model."""
 
     def __post_init__(self) -> None:
         """Raise a QAError for a number out of range or a schedule that cannot be found."""
