@@ -145,6 +145,7 @@ class LSTMAttentionLM(nn.Module):
             self.embedding.weight.detach().clone(), freeze=False, padding_idx=PAD
         )
         self.encoder.requires_grad_(False)
+        self.encoder.zero_grad()  # what the warm start left would count whenever gradients are clipped
         self.embedding = embedding
 
     def encode(self, source: Tensor) -> Memory:
