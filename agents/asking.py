@@ -95,13 +95,13 @@ class Asker:
 
     Attributes:
         asked: How often each question was asked about, ``(questions,)``.
-        known: What was asked: kinds, each with the ids of its answers.
+        known: What was asked: the answers by kind and ids, each as the index of its question and its text.
     """
 
     def __init__(self, config: AskConfig, examples: Sequence[QAExample], rng: np.random.Generator) -> None:
         self.config, self.examples, self.rng = config, examples, rng
         self.asked = np.zeros(len(examples), dtype=np.int64)
-        self.known: set[tuple[str, ...]] = set()
+        self.known: dict[tuple[str, ...], list[tuple[int, str]]] = {}
 
     def queries(
         self, answers: Sequence[Finished], number: int, model: RewardModel | None, step: int
@@ -120,18 +120,46 @@ class Asker:
             return []
         candidates = self._candidates(answers, model)
         records = [self._record(answer, step) for answer in answers]
-        kinds: dict[Kind, int] = {self.config.kind: number}  # type: ignore[dict-item]
-        if self.config.kind == "ratings-and-pairs":
-            kinds = {"pair": number // 2, "rating": number - number // 2}
         queries: list[Query] = []
-        for kind, of_kind in kinds.items():
+        for kind, share in self._shares(number).items():
             choose = pairs_of if kind == "pair" else select
             new = np.flatnonzero([(kind, record.id) not in self.known for record in records])
-            some = candidates.take(new)
-            selection = choose(some, of_kind, self.config.selector, self.config.uniform, rng=self.rng)
+            some = replace(candidates.take(new), labelled=self._centres(kind, model))
+            left = min(share, number - len(queries))
+            selection = choose(some, left, self.config.selector, self.config.uniform, rng=self.rng)
             chosen = replace(selection, indices=new[selection.indices])
             queries += self._as_queries(kind, chosen, answers, records)
         return queries
+
+    def _shares(self, number: int) -> dict[Kind, int]:
+        """How many queries of each kind at most, so that over a run both kinds get their half.
+
+        Where there are too few pairs, ratings take their place.
+        """
+        if self.config.kind != "ratings-and-pairs":
+            return {self.config.kind: number}
+        pairs = sum(kind == "pair" for kind, *_ in self.known)
+        behind = len(self.known) - 2 * pairs
+        return {"pair": min(max((number + behind) // 2, 0), number), "rating": number}
+
+    def _centres(self, kind: Kind, model: RewardModel | None) -> FloatArray:
+        """Where the answers of earlier queries lie, a row a query, if the selector goes by that.
+
+        The reward model has changed since, and with it where they lie.
+        """
+        about = [answers for (known, *_), answers in self.known.items() if known == kind]
+        if model is None or not about or not self._by_features:
+            return np.empty((0, 0))
+        examples = [self.examples[example] for answers in about for example, _ in answers]
+        texts = [text for answers in about for _, text in answers]
+        features = model.features(*render(examples, texts, model.vocabulary, model.limits))
+        centres: FloatArray = features.reshape(len(about), -1, features.shape[1]).mean(1)
+        return centres
+
+    @property
+    def _by_features(self) -> bool:
+        """Whether the selector goes by features; one of the user's own may."""
+        return "centre" in self.config.selector or ":" in self.config.selector
 
     def _candidates(self, answers: Sequence[Finished], model: RewardModel | None) -> Candidates:
         question = np.array([a.example for a in answers])
@@ -141,7 +169,7 @@ class Asker:
             return Candidates(question, texts, entropy=nll, asked=self.asked)
         examples = [self.examples[a.example] for a in answers]
         arrays = render(examples, texts, model.vocabulary, model.limits)
-        features = model.features(*arrays) if "centre" in self.config.selector else np.empty((0, 0))
+        features = model.features(*arrays) if self._by_features else np.empty((0, 0))
         spread: FloatArray = model.judge(*arrays).sd
         return Candidates(question, texts, spread, nll, features, asked=self.asked)
 
@@ -159,7 +187,7 @@ class Asker:
             key = (kind, *sorted(record.id for record in about))
             if key in self.known:
                 continue
-            self.known.add(key)
+            self.known[key] = [(answers[i].example, answers[i].text) for i in chosen]
             self.asked[answers[chosen[0]].example] += 1
             selector = "uniform" if purpose == "uniform" else self.config.selector
             queries.append(Query(kind, about, purpose, selector, needed=self.config.needed))
@@ -171,11 +199,13 @@ class Asker:
 
     def state(self) -> dict[str, object]:
         """For a checkpoint, fit for JSON."""
-        known = [list(key) for key in sorted(self.known)]
+        known = [[*key, answers] for key, answers in self.known.items()]
         return {"asked": self.asked.tolist(), "known": known, "rng": self.rng.bit_generator.state}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.asked = np.array(state["asked"], dtype=np.int64)
-        self.known = {tuple(key) for key in state["known"]}
+        self.known = {
+            tuple(key): [(example, text) for example, text in answers] for *key, answers in state["known"]
+        }
         self.rng.bit_generator.state = state["rng"]

@@ -31,7 +31,7 @@ from qa_env.errors import QAError
 from qa_env.vocabulary import Vocabulary
 
 CHECKPOINT = "checkpoint"
-FORMAT = 2
+FORMAT = 3
 ARRAY = "array"
 """In the JSON file stands ``{ARRAY: name}`` for an array."""
 

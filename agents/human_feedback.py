@@ -21,6 +21,7 @@ from agents.reward_data import FloatArray, IntArray, render, with_corrections
 from agents.reward_model import RewardModel
 from agents.routing import RoutedFeedback
 from agents.simulated_people import SimulatedPeople
+from agents.stored_labels import LEARNING
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.aggregation import aggregate
@@ -31,8 +32,6 @@ from qa_env.vocabulary import Vocabulary
 
 POLL = 1.0
 """Seconds between two looks into the store while the first labels are waited for."""
-LEARNING = ("train", "uniform")
-"""Purposes of the queries whose labels the reward model is fitted to."""
 
 
 class Fit(Protocol):
@@ -115,7 +114,7 @@ class HumanFeedback(BaseCallback):
             QAError: If the store has labels already, and none is about a question of this run.
         """
         self._check_known()
-        self._take_in(self._chosen(answers, self.budget.initial, 0))
+        self._take_in(self._chosen(answers, self.budget.initial // self.asker.config.needed, 0))
         until = time.monotonic() + wait
         while self.people is None and self.budget.open and time.monotonic() < until:
             time.sleep(POLL)
@@ -158,8 +157,9 @@ class HumanFeedback(BaseCallback):
     def _on_rollout_end(self) -> None:
         answers, self._answers = self._with_surprise(self._answers), []
         self.rollouts += 1
-        progress = 1 - self.model._current_progress_remaining
-        number = self.budget.allowed(progress, len(answers))
+        # Stable-Baselines3 notes its own progress only after this.
+        progress = self.model.num_timesteps / self.model._total_timesteps
+        number = self.budget.allowed(progress, len(answers), self.asker.config.needed)
         if self._take_in(self._chosen(answers, number, self.model.num_timesteps)):
             self._correct(answers)
         if self.budget.given - self.fitted >= self._due():
@@ -186,7 +186,7 @@ class HumanFeedback(BaseCallback):
         return [answer._replace(nll=nll) for answer, nll in zip(answers, surprise, strict=True)]
 
     def _chosen(self, answers: Sequence[Finished], number: int, step: int) -> list[Query]:
-        return self.asker.queries(answers, number // self.asker.config.needed, self.version, step)
+        return self.asker.queries(answers, number, self.version, step)
 
     def _take_in(self, queries: Sequence[Query]) -> bool:
         """Ask, and read the labels that have come; whether there were any."""

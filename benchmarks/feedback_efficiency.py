@@ -37,13 +37,12 @@ from agents.data import load_dataset
 from agents.loading import WARM_START, load_policy
 from agents.preference_learning import DPO, FilteredBC
 from agents.runs import Run
-from agents.stored_labels import stored_answers, stored_preferences
+from agents.stored_labels import StoredLabels
 from agents.training import Trainer
 from agents.warm_start import Supervised
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
-from qa_env.feedback.aggregation import aggregate
 from qa_env.feedback.base import Feedback, Score
 from qa_env.feedback.store import Store
 
@@ -184,8 +183,7 @@ def learn_offline(warm: Run, method: str, source: str) -> dict[str, Any]:
     start = time.perf_counter()
     loaded, store = load_policy(warm, WARM_START), Store(copy_of(warm, source) / "feedback.db")
     config, vocabulary, lm = loaded.config, loaded.vocabulary, loaded.policy.lm
-    data, judgements = load_dataset(config), store.judgements()
-    stored = (store, judgements, aggregate(judgements), vocabulary, config.limits)
+    data, labels = load_dataset(config), StoredLabels.read(store)
     common = {
         "augmentation": Augmentation(vocabulary, config.augmentation),
         "seed": config.seed,
@@ -193,14 +191,15 @@ def learn_offline(warm: Run, method: str, source: str) -> dict[str, Any]:
         "device": "cpu",
     }
     if method.startswith("dpo"):
-        DPO(LMActorCriticPolicy, None, stored_preferences(*stored), **common).learn()
+        DPO(LMActorCriticPolicy, None, labels.preferences(vocabulary, config.limits), **common).learn()
     else:
         labelled = Supervised.from_examples(data.labelled, vocabulary, config.limits)
-        FilteredBC(LMActorCriticPolicy, None, stored_answers(*stored), labelled=labelled, **common).learn()
+        answers = labels.answers(vocabulary, config.limits)
+        FilteredBC(LMActorCriticPolicy, None, answers, labelled=labelled, **common).learn()
     after = loaded.judge.report(data.test, loaded.answers(data.test))
     seconds = time.perf_counter() - start
     results = {"before": warm.read_json("before.json"), "after": after, "seconds": {"total": seconds}}
-    return row_of(method, config.seed, {**results, "labels": len(judgements)})
+    return row_of(method, config.seed, {**results, "labels": len(labels.judgements)})
 
 
 def copy_of(warm: Run, name: str) -> Path:

@@ -60,6 +60,20 @@ def test_ratings_and_pairs_share_the_number() -> None:
     assert sorted(q.kind for q in queries) == ["pair"] * 3 + ["rating"] * 4
 
 
+def test_ratings_and_pairs_take_turns_where_one_is_asked_about_at_a_time() -> None:
+    chooser = asker(kind="ratings-and-pairs")
+    kinds = [q.kind for n in range(10) for q in chooser.queries(answers(2, f"{n}"), 1, None, 0)]
+    assert kinds == ["rating", "pair"] * 5
+
+
+def test_where_there_is_no_pair_ratings_are_asked_for_and_pairs_make_up_for_it_later() -> None:
+    chooser = asker(kind="ratings-and-pairs")
+    alone = [q.kind for n in range(2) for q in chooser.queries(answers(1, f"{n}"), 3, None, 0)]
+    assert alone == ["rating"] * 6
+    later = [q.kind for n in range(2, 5) for q in chooser.queries(answers(2, f"{n}"), 4, None, 0)]
+    assert sorted(alone + later) == ["pair"] * 9 + ["rating"] * 9
+
+
 @pytest.mark.parametrize("kind", ["rating", "pair", "ratings-and-pairs"])
 def test_nothing_is_asked_twice(kind: str) -> None:
     """A store would not ask it again, and a label that never comes would stay charged to the budget."""
@@ -70,10 +84,9 @@ def test_nothing_is_asked_twice(kind: str) -> None:
         seen += [(q.kind, q.answers[0].example_id, *sorted(a.text for a in q.answers)) for q in queries]
     assert len(seen) == len(set(seen)) == {"rating": 12, "pair": 12, "ratings-and-pairs": 24}[kind]
     assert not chooser.queries(answers(), 4, None, 0)
-    assert len(chooser.queries(answers(1, "another"), 4, None, 0)) == (
-        0 if kind == "pair" else 4 if kind == "rating" else 2
-    )
-    assert chooser.asked.sum() == len(seen) + (0 if kind == "pair" else 4 if kind == "rating" else 2)
+    more = 0 if kind == "pair" else 4
+    assert len(chooser.queries(answers(1, "another"), 4, None, 0)) == more
+    assert chooser.asked.sum() == len(seen) + more
 
 
 def test_nothing_is_asked_of_nothing() -> None:
@@ -106,14 +119,16 @@ def test_questions_that_were_asked_about_least_come_first() -> None:
         assert chooser.asked.tolist() == [round_ + 1] * 4
 
 
-@pytest.mark.parametrize("selector", ["disagreement", "k-centre", "k-centre+disagreement"])
-@pytest.mark.parametrize("kind", ["rating", "pair"])
-def test_the_reward_model_guides_the_choice(
-    vocabulary: Vocabulary, new_lm: NewLM, selector: str, kind: str
-) -> None:
+@pytest.fixture
+def model(vocabulary: Vocabulary, new_lm: NewLM) -> RewardModel:
     torch.manual_seed(0)
     network, limits = RewardEnsemble(new_lm(), 3), Limits(20, 8)
-    model = RewardModel(network, RewardModelConfig(members=3), vocabulary, limits, 1)
+    return RewardModel(network, RewardModelConfig(members=3), vocabulary, limits, 1)
+
+
+@pytest.mark.parametrize("selector", ["disagreement", "k-centre", "k-centre+disagreement"])
+@pytest.mark.parametrize("kind", ["rating", "pair"])
+def test_the_reward_model_guides_the_choice(model: RewardModel, selector: str, kind: str) -> None:
     chooser = asker(selector=selector, uniform=0.0, kind=kind)
     queries = chooser.queries(answers(), 3, model, 0)
     assert len(queries) == 3
@@ -123,13 +138,39 @@ def test_the_reward_model_guides_the_choice(
         assert {text + example for example, text in about(queries)} == most
 
 
-def test_a_checkpoint_goes_on_alike() -> None:
-    one = asker(uniform=0.5)
-    one.queries(answers(), 4, None, 0)
-    other = asker(uniform=0.5)
+@pytest.mark.parametrize("kind", ["rating", "pair"])
+def test_k_centre_keeps_away_from_what_earlier_rollouts_asked_about(
+    model: RewardModel, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an answer lies is its number here, and that of a pair between its two."""
+
+    def places(source: Any, tokens: Any) -> Any:
+        return np.array([[float(model.vocabulary.decode(row))] for row in tokens.tolist()])
+
+    monkeypatch.setattr(model, "features", places)
+    chooser = asker(selector="k-centre", uniform=0.0, kind=kind)
+
+    def ask(*numbers: int) -> set[str]:
+        written = [Finished(0, str(n), n, 0, 0.0, np.nan) for n in numbers]
+        (query,) = chooser.queries(written, 1, model, 0)
+        return {answer.text for answer in query.answers}
+
+    if kind == "rating":
+        ask(9)
+        assert [ask(1, 8), ask(2, 5, 8), ask(3, 6, 2)] == [{"1"}, {"5"}, {"3"}]
+    else:
+        ask(0, 2)
+        assert ask(1, 3, 9) == {"3", "9"}
+
+
+@pytest.mark.parametrize("selector", ["uniform", "k-centre"])
+def test_a_checkpoint_goes_on_alike(selector: str, model: RewardModel) -> None:
+    one = asker(uniform=0.5, selector=selector)
+    one.queries(answers(), 4, model, 0)
+    other = asker(uniform=0.5, selector=selector)
     other.load_state(json.loads(json.dumps(one.state())))
     for _ in range(3):
-        assert one.queries(answers(), 3, None, 0) == other.queries(answers(), 3, None, 0)
+        assert one.queries(answers(), 3, model, 0) == other.queries(answers(), 3, model, 0)
     assert (one.asked == other.asked).all() and one.asked.sum() == 12
 
 

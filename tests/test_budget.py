@@ -87,6 +87,15 @@ def test_no_more_than_the_share_of_a_rollout_is_asked_about_but_one_may_be() -> 
     assert [budget.allowed(1.0, finished) for finished in (0, 1, 3, 10, 100)] == [0, 1, 1, 2, 29]
 
 
+def test_what_is_too_little_for_a_query_of_several_labels_is_kept_for_a_later_rollout() -> None:
+    budget, queries = Budget(12, BudgetConfig(0.1, "constant", 0.0)), list[int]()
+    for rollout in range(12):
+        queries.append(budget.allowed((rollout + 1) / 12, 10, needed=3))
+        budget.spend(3 * queries[-1])
+    assert queries == [0, 0, 1] * 4 and budget.left == 0
+    assert Budget(11, BudgetConfig(0.5, "constant", 0.0)).allowed(1.0, 100, needed=2) == 5
+
+
 @steady
 @given(LABELS, CONFIGS, st.lists(st.tuples(PROGRESS, st.integers(0, 300), PROGRESS, PROGRESS), max_size=20))
 def test_a_budget_is_never_overspent(labels: int, config: BudgetConfig, steps) -> None:

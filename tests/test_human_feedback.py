@@ -97,7 +97,7 @@ class Loop:
 
     def end_rollout(self, answers: Sequence[Finished], progress: float) -> None:
         """Only what happens at the end of a rollout, without a policy that writes."""
-        self.model._current_progress_remaining = 1 - progress
+        self.model.num_timesteps, self.model._total_timesteps = round(2520 * progress), 2520
         self.people._answers = list(answers)
         self.people.locals = {}
         self.people.on_rollout_end()
@@ -160,7 +160,7 @@ class Check(BaseCallback):
     def __init__(self, loop: Loop, at_once: bool = True) -> None:
         super().__init__()
         self.at_once = at_once
-        self.loop, self.cursor, self.asked = loop, loop.people.cursor, 0
+        self.loop, self.cursor, self.asked = loop, loop.people.cursor, loop.people.budget.asked
         self.corrected = self.rollouts = 0
         self.written: list[tuple[str, str, int, int, float]] = []
 
@@ -233,6 +233,37 @@ def test_answers_that_come_again_cost_nothing_again(new_loop: Any) -> None:
     for progress in (0.3, 0.6, 0.9, 1.0):
         loop.end_rollout(first(8), progress)
     assert loop.people.budget.asked == loop.people.budget.given == loop.store.labels_given() == 8
+
+
+def test_queries_of_several_labels_are_asked_where_a_rollout_has_room_for_one_label_only(
+    new_loop: Any,
+) -> None:
+    loop = new_loop(*[AnnotatorConfig()] * 3, labels=12, initial=0.0, ask={"needed": 3})
+    for rollout in range(12):
+        loop.end_rollout(first(2, f"rollout {rollout}"), (rollout + 1) / 12)
+        assert loop.people.budget.asked == 3 * ((rollout + 1) // 3)
+    assert loop.people.budget.given == loop.store.labels_given() == 12
+
+
+class Asked(BaseCallback):
+    """How many labels were asked for by the end of each rollout."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self.loop, self.labels = loop, list[int]()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.labels.append(self.loop.people.budget.asked)
+
+
+def test_what_is_asked_keeps_pace_with_training(new_loop: Any) -> None:
+    loop = new_loop(AnnotatorConfig(), labels=12, initial=0.0)
+    asked = Asked(loop)
+    loop.learn(4, asked)
+    assert asked.labels == [3, 6, 9, 12]
 
 
 @pytest.mark.parametrize("needed", [1, 2])

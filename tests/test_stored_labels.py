@@ -8,11 +8,10 @@ from conftest import MAX_ANSWER, MAX_SOURCE
 
 from agents.decoding import Limits
 from agents.preference_data import Preferences, RatedAnswers
-from agents.stored_labels import stored_answers, stored_preferences
+from agents.stored_labels import StoredLabels
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
-from qa_env.feedback.aggregation import Aggregate, aggregate
-from qa_env.feedback.labels import Correction, Judgement, Label, Pair, Rating
+from qa_env.feedback.labels import Correction, Label, Pair, Rating, Skip
 from qa_env.feedback.store import AnswerRecord, FeedbackEvent, Query, Store
 from qa_env.task import encode_examples
 from qa_env.vocabulary import Vocabulary
@@ -32,14 +31,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def say(store: Store, label: Label, *answers: AnswerRecord) -> None:
     """All three raters say the same."""
-    kind = {Rating: "rating", Pair: "pair", Correction: "correction"}[type(label)]
+    kind = {Pair: "pair", Correction: "correction"}.get(type(label), "rating")
     (query,) = store.ask([Query(kind, answers, needed=3)])
     store.submit_many([FeedbackEvent.new(query, rater, label) for rater in ("one", "two", "three")])
-
-
-def known(store: Store) -> tuple[list[Judgement], Aggregate]:
-    judgements = store.judgements()
-    return judgements, aggregate(judgements)
 
 
 def pairs(data: Preferences, vocabulary: Vocabulary) -> dict[tuple[str, str], float]:
@@ -59,9 +53,8 @@ def test_ratings_and_comparisons_become_pairs_of_answers_to_one_question(
     say(store, Rating(1, 1), RIVER[1])
     say(store, Rating(1, 1), RIVER[2])
     say(store, Pair("second"), *LAKE)
-    judgements, posterior = known(store)
-    data = stored_preferences(store, judgements, posterior, vocabulary, LIMITS)
-    targets = pairs(data, vocabulary)
+    labels = StoredLabels.read(store)
+    targets = pairs(labels.preferences(vocabulary, LIMITS), vocabulary)
     both = {frozenset(pair): (pair, target) for pair, target in targets.items()}
     assert set(both) == {
         frozenset(pair) for pair in (("gold", "salt"), ("gold", "tin"), ("salt", "tin"), ("sea", "Asia"))
@@ -71,12 +64,12 @@ def test_ratings_and_comparisons_become_pairs_of_answers_to_one_question(
         assert (target if first == better else 1 - target) > 0.75
     assert both[frozenset(("salt", "tin"))][1] == pytest.approx(0.5, abs=1e-6)
     (pair, target), text = both[frozenset(("gold", "salt"))], {r.text: r.id for r in RIVER}
-    assert target == posterior.prefers(text[pair[0]], text[pair[1]])
+    assert target == labels.known.prefers(text[pair[0]], text[pair[1]])
 
 
 def test_the_questions_come_with_their_context(store: Store, vocabulary: Vocabulary) -> None:
     say(store, Rating(4, 4), RIVER[0])
-    data = stored_answers(store, *known(store), vocabulary, LIMITS)
+    data = StoredLabels.read(store).answers(vocabulary, LIMITS)
     expected, _ = encode_examples(
         [QAExample("", "What of the river?", "The river is long.")], vocabulary, MAX_SOURCE
     )
@@ -86,9 +79,9 @@ def test_the_questions_come_with_their_context(store: Store, vocabulary: Vocabul
 def test_an_answers_quality_is_the_share_of_satisfied_raters(store: Store, vocabulary: Vocabulary) -> None:
     say(store, Rating(5, 5), RIVER[0])
     say(store, Rating(1, 1), RIVER[1])
-    judgements, posterior = known(store)
-    quality = answers(stored_answers(store, judgements, posterior, vocabulary, LIMITS), vocabulary)
-    assert quality == {r.text: posterior.satisfaction(r.id).mean for r in RIVER[:2]}
+    labels = StoredLabels.read(store)
+    quality = answers(labels.answers(vocabulary, LIMITS), vocabulary)
+    assert quality == {r.text: labels.known.satisfaction(r.id).mean for r in RIVER[:2]}
     assert quality["gold"] > 0.6 > 0.4 > quality["salt"]
 
 
@@ -96,12 +89,12 @@ def test_a_correction_is_a_good_answer_and_better_than_what_it_corrects(
     store: Store, vocabulary: Vocabulary
 ) -> None:
     say(store, Correction("silver"), RIVER[1])
-    judgements, posterior = known(store)
-    lapse = posterior.raters["one"].lapse
+    labels = StoredLabels.read(store)
+    lapse = labels.known.raters["one"].lapse
     assert 0 < lapse < 0.5
-    targets = pairs(stored_preferences(store, judgements, posterior, vocabulary, LIMITS), vocabulary)
+    targets = pairs(labels.preferences(vocabulary, LIMITS), vocabulary)
     assert targets == {("silver", "salt"): pytest.approx(1 - lapse / 2)}
-    quality = answers(stored_answers(store, judgements, posterior, vocabulary, LIMITS), vocabulary)
+    quality = answers(labels.answers(vocabulary, LIMITS), vocabulary)
     assert quality["silver"] == pytest.approx(1 - lapse) and quality["salt"] < 0.5
 
 
@@ -110,14 +103,15 @@ def test_a_label_that_was_corrected_leaves_no_trace(store: Store, vocabulary: Vo
     first = FeedbackEvent.new(query, "one", Correction("gold"))
     store.submit(first)
     store.submit(FeedbackEvent.new(query, "one", Correction("silver"), supersedes=first.uuid))
-    data = stored_preferences(store, *known(store), vocabulary, LIMITS)
+    data = StoredLabels.read(store).preferences(vocabulary, LIMITS)
     assert set(pairs(data, vocabulary)) == {("silver", "salt")}
 
 
 def test_a_store_without_labels_or_pairs_is_refused(store: Store, vocabulary: Vocabulary) -> None:
-    with pytest.raises(QAError, match="no rated answer in the store: nobody has judged any yet"):
-        stored_answers(store, *known(store), vocabulary, LIMITS)
+    say(store, Skip("tired"), LAKE[1])
+    with pytest.raises(QAError, match=r"feedback\.db holds no label to learn from: collect some"):
+        StoredLabels.read(store)
     say(store, Rating(5, 5), RIVER[0])
     say(store, Rating(5, 5), LAKE[0])
     with pytest.raises(QAError, match="no preference in the store: no two of its 2 judged answers"):
-        stored_preferences(store, *known(store), vocabulary, LIMITS)
+        StoredLabels.read(store).preferences(vocabulary, LIMITS)

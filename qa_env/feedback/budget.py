@@ -148,19 +148,20 @@ class Budget:
         state = self._state
         return float(np.clip(state.recent / state.mean, *PACES)) if state.mean > 0 else 1.0
 
-    def allowed(self, progress: float, finished: int) -> int:
-        """How many labels may be asked for at the end of a rollout.
+    def allowed(self, progress: float, finished: int, needed: int = 1) -> int:
+        """How many queries may be asked at the end of a rollout; what is too little for one is kept.
 
         Args:
             progress: Of training; numbers outside [0, 1] mean the nearer end.
             finished: Answers that the rollout finished.
+            needed: Labels of each query.
 
         Raises:
             QAError: If `progress` or what the schedule makes of it is no finite number.
         """
         self._advance(float(np.clip(_finite(progress, "progress of training"), 0.0, 1.0)))
         of_rollout = max(1, math.floor(self.config.share * finished + _ROUNDING)) if finished > 0 else 0
-        return min(of_rollout, self._due(self._state.released))
+        return min(of_rollout, self._due(self._state.released) // needed)
 
     def spend(self, labels: int) -> None:
         """Note that so many labels were asked for.
