@@ -15,6 +15,7 @@ from torch import Tensor
 
 from agents.buffers import AnswerRolloutBuffer
 from agents.config import RLConfig, suggest
+from agents.offline_algorithms import OFFLINE
 from agents.q_learning import AnswerDQN, AnswerQRDQN
 from agents.reinforce import REINFORCE
 from agents.replay import AnswerReplayBuffer
@@ -217,5 +218,5 @@ def find_algorithm(name: str) -> MakeModel:
         make: MakeModel = load_object(name)
         return make
     if name not in ALGORITHMS:
-        raise QAError(f"unknown algorithm '{name}'{suggest(name, list(ALGORITHMS))}")
+        raise QAError(f"unknown algorithm '{name}'{suggest(name, [*ALGORITHMS, *OFFLINE])}")
     return ALGORITHMS[name]

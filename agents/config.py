@@ -18,6 +18,7 @@ from agents.asking import AskConfig
 from agents.augmentation import AugmentationConfig
 from agents.decoding import Limits
 from agents.guards import GuardConfig
+from agents.preference_learning import DPOConfig, FilteredBCConfig
 from agents.reward_model import RewardModelConfig
 from agents.self_imitation import ImitationConfig
 from agents.warm_start import WarmStartConfig
@@ -73,7 +74,8 @@ class RLConfig:
     """Settings of reinforcement learning."""
 
     algorithm: str = "ppo"
-    """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``."""
+    """A name in `agents.algorithms.ALGORITHMS`, or ``module:attr``. Or dpo or filtered-bc, which learn from
+    the labels in ``feedback_store``, without writing answers or asking anybody."""
     timesteps: int = 170_000
     """Tokens to write during training."""
     max_rated: int = 0
@@ -142,7 +144,8 @@ class TrainConfig:
     labels: int = 700
     """reward-model: how many labels people are asked for in all."""
     feedback_store: str = ""
-    """reward-model: path or URL of the store of queries and labels; a file in the run's folder if empty."""
+    """reward-model: path or URL of the store of queries and labels; a file in the run's folder if empty.
+    With dpo and filtered-bc: the store to learn from."""
     ask: AskConfig = field(default_factory=AskConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
@@ -152,6 +155,8 @@ class TrainConfig:
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    dpo: DPOConfig = field(default_factory=DPOConfig)
+    filtered_bc: FilteredBCConfig = field(default_factory=FilteredBCConfig)
     seed: int = 0
     device: str = "cpu"
     log_dir: str = "runs"

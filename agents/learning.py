@@ -1,8 +1,9 @@
-"""The RL stage of a run: the algorithm, what watches it, and how it is taken up again."""
+"""The last stage of a run: the algorithm, what watches it, and how it is taken up again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +26,7 @@ from agents.checkpoints import (
 from agents.config import TrainConfig
 from agents.critic import warm_up_critic, warm_up_q
 from agents.human_feedback import HumanFeedback
+from agents.offline import OfflineAlgorithm
 from agents.q_learning import AnswerDQN, AnswerQRDQN, demonstrate
 from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
@@ -193,6 +195,37 @@ class Learner:
             if version is not None
         }
         people.load_state(state, models, good_policy)
+
+
+def learn_offline(
+    config: TrainConfig,
+    run: Run,
+    model: OfflineAlgorithm,
+    score: Callable[[], dict[str, float]],
+    watch: Stopwatch,
+    console: Console,
+) -> None:
+    """Learn from a fixed collection; validation behind each pass keeps the best weights.
+
+    There is no checkpoint on the way: a run that was stopped makes its passes anew, which gives the same.
+
+    Args:
+        config: The settings.
+        run: Gets the best weights, in ``model.safetensors``.
+        model: The algorithm; its policy is the warm start's.
+        score: Measures the policy on validation questions.
+        watch: Takes the time.
+        console: Where progress is told.
+    """
+    validation = Validation(
+        score,
+        replace(config.rl, eval_every=1),
+        save_best=lambda: run.save_weights(language_model(model), "model.safetensors"),
+        load_best=lambda: run.load_language_model(language_model(model), "model.safetensors"),
+        save_checkpoint=lambda: None,
+    )
+    with watch.stage("labels"):
+        model.learn(callback=validation, progress_bar=console.is_terminal)
 
 
 def algorithm_state(model: BaseAlgorithm) -> dict[str, Any]:

@@ -23,12 +23,15 @@ from agents.data import fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
 from agents.evaluation import METRICS, Judge, results_table
 from agents.human_feedback import HumanFeedback
-from agents.learning import Learner
+from agents.learning import Learner, learn_offline
+from agents.offline import OfflineAlgorithm
+from agents.offline_algorithms import OFFLINE, MakeOffline, Prepare
 from agents.people import first_answers, make_human_feedback, open_store, reference, wish
 from agents.reports import log_report
 from agents.routing import RoutedFeedback
 from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
+from agents.stored_labels import StoredLabels
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
 from agents.word_vectors import check_width, first_words, start_from_vectors
@@ -40,6 +43,7 @@ from qa_env.feedback import SimulatedUsers
 from qa_env.feedback.base import Feedback
 from qa_env.feedback.fluency import FluencyModel
 from qa_env.feedback.loading import as_feedback, score_checked
+from qa_env.feedback.store import Store
 from qa_env.task import QATask
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import Vocabulary
@@ -80,6 +84,8 @@ class Trainer:
             self.vocabulary, self.fluency = self._language()
             if self.config.feedback == REWARD_MODEL:  # now, so that a mistake shows before the warm start
                 self.store = open_store(self.config, self.run.folder, self.vocabulary)
+            if self.config.rl.algorithm in OFFLINE:
+                self.make_offline = self._prepare_offline(OFFLINE[self.config.rl.algorithm])
         self.judge = Judge(self.fluency, SimulatedUsers(self.config.users, self.fluency))
         self.logger = configure(str(self.run.folder), ["tensorboard"])
         lm = make_language_model(self.config, self.vocabulary)
@@ -185,9 +191,31 @@ class Trainer:
         augmentation = Augmentation(self.vocabulary, self.config.augmentation)
         warm_start(policy, train, validation, augmentation, self.config.warm_start, self.config.seed, report)
 
+    def _prepare_offline(self, prepare: Prepare) -> MakeOffline:
+        """Read the store's labels; what makes the algorithm that learns from them."""
+        with Store(self.config.feedback_store, must_exist=True) as store:
+            labels = StoredLabels.read(store)
+        self.labels = len(labels.judgements)
+        labelled = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
+        return prepare(self.config, labels, labelled, self.vocabulary)
+
     def _make_model(self, lm: LSTMAttentionLM) -> BaseAlgorithm:
-        """The environment of unlabelled questions and the algorithm that learns in it."""
+        """The environment of unlabelled questions and the algorithm that learns in it.
+
+        An offline algorithm has no environment.
+        """
         config = self.config
+        common: dict[str, Any] = {
+            "policy_kwargs": {"lm": lm, **dataclasses.asdict(config.rl.sampling())},
+            "seed": config.seed,
+            "device": config.device,
+        }
+        if config.rl.algorithm in OFFLINE:
+            model: BaseAlgorithm = self.make_offline(
+                augmentation=Augmentation(self.vocabulary, config.augmentation), **common
+            )
+            model.set_logger(self.logger)
+            return model
         env = QAVectorEnv(
             config.rl.n_envs,
             samples_per_question=config.rl.samples_per_question,
@@ -203,11 +231,6 @@ class Trainer:
                 f"{env.task.cut_sources} of {len(env.task.examples)} unlabelled examples are longer than "
                 f"{config.limits.max_source} source tokens and were cut"
             )
-        common = {
-            "policy_kwargs": {"lm": lm, **dataclasses.asdict(config.rl.sampling())},
-            "seed": config.seed,
-            "device": config.device,
-        }
         model = find_algorithm(config.rl.algorithm)(VecMonitor(QAVecEnv(env)), config.rl, common)
         model.set_logger(self.logger)
         buffer = getattr(model, "rollout_buffer", None)
@@ -265,7 +288,11 @@ class Trainer:
         self._tell(told)
 
     def _learn(self, model: BaseAlgorithm) -> None:
-        """Reinforcement learning; the best weights are in the run's ``model.safetensors`` then."""
+        """The learning that follows; the best weights are in the run's ``model.safetensors`` then."""
+        if isinstance(model, OfflineAlgorithm):
+            validate = lambda: self._validate(model.policy)  # noqa: E731
+            learn_offline(self.config, self.run, model, validate, self.watch, self.console)
+            return
         people, imitation = self._people(model), self._imitation(model)
         begins = not self.run.has("checkpoint/state.json")
         if people is not None and imitation is not None and people.trusted and begins:
@@ -350,7 +377,14 @@ def check_names(config: TrainConfig) -> None:
     Raises:
         QAError: If the algorithm, the feedback or the data file is not there.
     """
-    find_algorithm(config.rl.algorithm)
+    if config.rl.algorithm in OFFLINE:
+        if not config.feedback_store:
+            raise QAError(
+                f"rl.algorithm={config.rl.algorithm} learns from labels that are there: name their store, "
+                "--feedback-store feedback.db"
+            )
+    else:
+        find_algorithm(config.rl.algorithm)
     if config.feedback not in OF_USERS:
         as_feedback(config.feedback)
     if config.ask.fallback:
