@@ -5,28 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import tyro
 
 from agents.config import suggest
+from qa_env.commands import run_command, unboxed
 from qa_env.errors import QAError
 
+__all__ = ["parse", "run_command"]
+
 Config = TypeVar("Config")
-
-
-def run_command(main: Callable[[Sequence[str]], None]) -> None:
-    """Call `main` with the arguments; a `QAError` becomes one line on stderr and exit status 2."""
-    try:
-        main(sys.argv[1:])
-    except QAError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def parse(
@@ -57,10 +47,7 @@ def _one_line(printed: str, arguments: Sequence[str], kind: type[Any], options: 
         flag = argument.split("=")[0].replace("_", "-")
         if flag.startswith("--") and flag not in known:
             return f"unknown option {argument.split('=')[0]}{suggest(flag, known)}"
-    _, _, body = printed.partition("\n")  # the title of the box, which says less than the line below it
-    body = re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]+|-{3,}", " ", body)  # colours, and lines in UTF-8 or ASCII
-    text = re.split(r" For full helptext| Full helptext| Argument helptext", " ".join(body.split()))[0]
-    text = re.sub(r"^Error parsing [\w.]+: ", "", text)
+    text = re.sub(r"^Error parsing [\w.]+: ", "", unboxed(printed))
     return re.sub(r"^Missing from .*?: ", "missing: ", text.replace(" (required)", "")).strip()
 
 

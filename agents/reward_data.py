@@ -6,7 +6,6 @@ import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from agents.augmentation import Augmentation
 from agents.decoding import Limits
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
-from qa_env.feedback.aggregation import Roles
+from qa_env.feedback.aggregation import Roles, Terms
 from qa_env.feedback.aggregation import aggregate as fit_aggregate
 from qa_env.feedback.labels import Correction, Judgement, Pair
 from qa_env.feedback.store import AnswerRecord
@@ -43,23 +42,6 @@ def render(
     return source, tokens
 
 
-class Rows(NamedTuple):
-    """What labels say of answers: see `qa_env.feedback.aggregation.Terms`; each of shape ``(rows,)``."""
-
-    first: IntArray
-    second: IntArray
-    scale: FloatArray
-    low: FloatArray
-    high: FloatArray
-    lapse: FloatArray
-    uniform: FloatArray
-    weight: FloatArray
-
-    def select(self, rows: NDArray[np.bool_]) -> Rows:
-        """Some of the rows, ``(rows,)``."""
-        return Rows(*(column[rows] for column in self))  # type: ignore[arg-type]  # each keeps its type
-
-
 @dataclass(frozen=True)
 class RewardData:
     """Labelled answers as arrays.
@@ -78,7 +60,7 @@ class RewardData:
     question: IntArray
     tokens: IntArray
     good: FloatArray
-    rows: Rows
+    rows: Terms
     scale: float
     good_enough: float
 
@@ -107,10 +89,9 @@ class RewardData:
             QAError: If no label says anything.
         """
         aggregate = fit_aggregate(judgements, roles)
-        terms = aggregate.terms
-        if not len(terms.first):
+        if not len(aggregate.terms.first):
             raise QAError("there is no label to learn from: every query was skipped, or none was answered")
-        found = [records[answer] for answer in terms.answers]
+        found = [records[answer] for answer in aggregate.quality]
         examples = [QAExample(r.question_id, r.question, r.context, ()) for r in found]
         source, tokens = render(examples, [r.text for r in found], vocabulary, limits)
         _, first, question = np.unique([e.id for e in examples], return_index=True, return_inverse=True)
@@ -118,8 +99,8 @@ class RewardData:
             source[first],
             question.astype(np.int64),
             tokens,
-            np.array([aggregate.satisfies(answer) for answer in terms.answers]),
-            Rows(*(getattr(terms, name) for name in Rows._fields)),
+            np.array([aggregate.satisfies(answer) for answer in aggregate.quality]),
+            aggregate.terms,
             aggregate.average["rating"].scale,
             aggregate.good_enough,
         )

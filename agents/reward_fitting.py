@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from agents.augmentation import Augmentation
 from agents.calibration import Calibration
 from agents.decoding import Limits
-from agents.reward_data import FloatArray, IntArray, RewardData, Rows
+from agents.reward_data import FloatArray, IntArray, RewardData
 from agents.reward_model import RewardModel, RewardModelConfig, answer_batch
 from agents.reward_network import RewardEnsemble, RewardNetwork
 from agents.warm_start import bucketed
 from policies.language_model import LSTMAttentionLM
 from qa_env.errors import QAError
+from qa_env.feedback.aggregation import Terms
 from qa_env.vocabulary import Vocabulary
 
 TEMPERATURES = np.geomspace(0.2, 5, 41)
@@ -124,7 +125,7 @@ def _loss(network: RewardNetwork, data: RewardData, imitation: float) -> Tensor:
     return loss
 
 
-def label_log_likelihood(quality: Tensor, rows: Rows) -> Tensor:
+def label_log_likelihood(quality: Tensor, rows: Terms) -> Tensor:
     """The log-probability of labels ``(rows, members)`` if answers have qualities ``(answers, members)``."""
 
     def column(values: NDArray[Any]) -> Tensor:

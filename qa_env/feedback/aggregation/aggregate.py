@@ -86,7 +86,7 @@ class Aggregate:
         average: The average rater, whom all raters are shrunk to, by form of label. Ratings and thumbs are
             always there: as assumed, if nobody gave any.
         iterations: Steps that the fit took.
-        terms: What the labels say, as rows of numbers.
+        terms: What the labels say, as rows of numbers; answers are numbered as they stand in `quality`.
     """
 
     def __init__(self, table: Table, fit: Fit) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qa_env.feedback.aggregation.fit import Fit
 from qa_env.feedback.aggregation.likelihoods import IntArray
@@ -13,17 +14,15 @@ from qa_env.feedback.aggregation.tables import Grades, Rankings, Table
 from qa_env.feedback.base import FloatArray
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """What labels say, given their raters' habits: one row for each thing that is said.
 
     With ``z`` the quality of the first answer, or its difference from that of the second,
     ``P(label) = (1 - lapse) (sigmoid(high - scale z) - sigmoid(low - scale z)) + lapse * uniform``.
 
     Attributes:
-        answers: Ids, which `first` and `second` index.
-        first: Index of the answer, shape ``(rows,)``.
-        second: Index of the answer that it is compared with, or -1.
+        first: Number of the answer, shape ``(rows,)``.
+        second: Number of the answer that it is compared with, or -1.
         scale: How steeply the rater's label depends on ``z``.
         low: Cut point below the label, in logits; may be minus infinity.
         high: Cut point above; may be infinity.
@@ -32,7 +31,6 @@ class Terms:
         weight: How many labels the row counts for.
     """
 
-    answers: tuple[str, ...]
     first: IntArray
     second: IntArray
     scale: FloatArray
@@ -42,6 +40,10 @@ class Terms:
     uniform: FloatArray
     weight: FloatArray
 
+    def select(self, rows: NDArray[np.bool_]) -> Terms:
+        """Some of the rows, ``(rows,)``."""
+        return Terms(*(column[rows] for column in self))  # type: ignore[arg-type]  # each keeps its type
+
 
 def terms_of(table: Table, fit: Fit) -> Terms:
     """The rows of all labels. A ranking counts as the pairs that it orders, each with its share."""
@@ -49,7 +51,7 @@ def terms_of(table: Table, fit: Fit) -> Terms:
     parts += [part for ranked in table.rankings for part in _ranked(ranked, fit)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 8
     first, second, *rest = columns
-    return Terms(table.answers, first.astype(np.int64), second.astype(np.int64), *rest)
+    return Terms(first.astype(np.int64), second.astype(np.int64), *rest)
 
 
 def _lapse(rater: IntArray, unsure: FloatArray, fit: Fit) -> FloatArray:

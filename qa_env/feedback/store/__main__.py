@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,6 +11,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
+from qa_env.commands import run_command, unboxed
 from qa_env.errors import QAError
 from qa_env.feedback.store.exchange import Format, export_file, import_file
 from qa_env.feedback.store.store import Store
@@ -116,18 +115,8 @@ def _parse(arguments: Sequence[str]) -> StatsCommand | ExportCommand | ImportCom
     except SystemExit as stop:
         if stop.code in (0, None):
             raise  # --help
-    # Tyro's message is in a box: without its title and its lines it is one line.
-    _, _, body = printed.getvalue().partition("\n")
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]+|-{3,}", " ", body).split())
-    raise QAError(re.split(r" For full helptext| Full helptext| Argument helptext", text)[0].strip())
+    raise QAError(unboxed(printed.getvalue()))
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except QAError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    run_command(main)
