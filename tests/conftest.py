@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +19,14 @@ torch.set_num_threads(1)
 
 MAX_SOURCE = 40
 MAX_ANSWER = 6
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same chance in every test, whichever others ran before it in this process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

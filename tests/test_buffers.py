@@ -54,7 +54,7 @@ def new_model(
     lm, task = new_task(setting, **changes)
     env = QAVecEnv(QAVectorEnv(LANES, feedback=length, samples_per_question=samples, **task))
     options = (
-        {"n_epochs": 2, "ent_coef": 0.01} if algorithm is PPO else {"cg_max_steps": 2, "n_critic_updates": 1}
+        {"n_epochs": 2, "ent_coef": 0.01} if algorithm is PPO else {"cg_max_steps": 1, "n_critic_updates": 1}
     )
     model = algorithm(
         LMActorCriticPolicy,

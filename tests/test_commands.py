@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from stable_baselines3 import PPO
+from trainer_process import QUICKER
 
 import agents.reports
 import agents.training
@@ -30,11 +33,15 @@ from agents.commands import run_command
 from agents.data import load_dataset
 from agents.evaluation import METRICS
 from agents.loading import BEST, WARM_START, load_policy
+from agents.offline import OfflineAlgorithm
+from agents.offline_algorithms import OFFLINE
 from agents.q_learning import AnswerDQN
 from agents.runs import Run
 from agents.self_imitation import SelfImitation
 from qa_env.datasets import FactsConfig, QAExample, make_facts
 from qa_env.errors import QAError
+from qa_env.feedback.labels import Rating
+from qa_env.feedback.store import AnswerRecord, FeedbackEvent, Query, Store
 
 ROOT = Path(__file__).parents[1]
 SIZES = (
@@ -98,16 +105,28 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_map() -> Iterator[None]:
-    """Drawing attention maps would take half of the time: draw one a run."""
+def quicker() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agents.reports, "MAPS", 1)
+        for (module, name), value in QUICKER.items():
+            patch.setattr(module, name, value)
         yield
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train_run(tmp_path_factory.mktemp("runs"), *TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agents.reports, "MAPS", 1)
+        return train_run(tmp_path_factory.mktemp("runs"), *TINY)
+
+
+@pytest.fixture
+def warm(finished: Run, tmp_path: Path) -> Run:
+    """A run that has come to the end of its warm start."""
+    made = Run.open(shutil.copytree(finished.folder, tmp_path / "warm" / finished.folder.name))
+    shutil.rmtree(made.path("checkpoint"))
+    for name in ("model.safetensors", "results.json"):
+        made.path(name).unlink()
+    return made
 
 
 @pytest.fixture
@@ -388,12 +407,12 @@ def test_a_run_interrupted_in_the_warm_start_goes_on(tmp_path: Path, monkeypatch
 
 
 def test_a_run_interrupted_in_its_last_passes_goes_on_with_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ("--rl.timesteps", 2000, "--imitation.threshold", -1, "--log-dir", tmp_path)
+    settings = ("--rl.timesteps", 600, "--imitation.threshold", -1, "--imitation.epochs", 2)
     with monkeypatch.context() as patch:
         patch.setattr(SelfImitation, "consolidate", interrupt)
-        assert run(train.main, *TINY, *settings) == 130
+        assert run(train.main, "--resume", warm.folder, *settings) == 130
     passes: list[int] = []
     consolidate = SelfImitation.consolidate
 
@@ -404,9 +423,9 @@ def test_a_run_interrupted_in_its_last_passes_goes_on_with_them(
     with monkeypatch.context() as patch:
         patch.setattr(SelfImitation, "consolidate", counted)
         patch.setattr(PPO, "learn", interrupt)
-        assert run(train.main, "--resume", only_run(tmp_path).folder) == 0
+        assert run(train.main, "--resume", warm.folder) == 0
     assert len(passes) == 1 and passes[0] > 0
-    assert only_run(tmp_path).read_json("checkpoint/state.json")["consolidated"] >= 2000
+    assert warm.read_json("checkpoint/state.json")["consolidated"] >= 600
 
 
 @contextmanager
@@ -429,7 +448,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_status_130(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with process, killed_at_the_end(process):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not list(tmp_path.glob("*/checkpoint/state.json")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
@@ -448,10 +467,9 @@ def test_a_finished_run_is_not_resumed(finished: Run, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"ppo"}))
-def test_every_algorithm_trains_and_stops_at_the_budget_of_rated_answers(
-    algorithm: str, tmp_path: Path
-) -> None:
-    made = train_run(tmp_path, *TINY, "--rl.algorithm", algorithm, "--rl.max-rated", 30)
+def test_every_algorithm_trains_and_stops_at_the_budget_of_rated_answers(algorithm: str, warm: Run) -> None:
+    made = warm
+    assert run(train.main, "--resume", made.folder, "--rl.algorithm", algorithm, "--rl.max-rated", 30) == 0
     rated = made.read_json("results.json")["episodes"]
     assert 30 <= rated < 60
     (answer,) = load_policy(made).answers([QAExample("q", "What is the capital of Japan?")])
@@ -459,7 +477,7 @@ def test_every_algorithm_trains_and_stops_at_the_budget_of_rated_answers(
     load_policy(made, "checkpoint/policy.safetensors")
 
 
-def test_q_learning_goes_on_with_its_replay_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_q_learning_goes_on_with_its_replay_buffer(warm: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
 
     def interrupt(self: AnswerDQN, *_: Any, **__: Any) -> None:
@@ -468,9 +486,76 @@ def test_q_learning_goes_on_with_its_replay_buffer(tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(AnswerDQN, "learn", interrupt)
-        assert run(train.main, *TINY, "--rl.algorithm", "dqn", "--log-dir", tmp_path) == 130
-        assert run(train.main, "--resume", only_run(tmp_path).folder) == 130
+        assert run(train.main, "--resume", warm.folder, "--rl.algorithm", "dqn") == 130
+        assert run(train.main, "--resume", warm.folder) == 130
     assert held[0] == held[1] > 0
+
+
+@pytest.fixture
+def rated(finished: Run, tmp_path: Path) -> Iterator[Store]:
+    """A store in which two answers to each of ten questions are rated, the reference well."""
+    with Store(tmp_path / "rated.db") as store:
+        store.add_rater("ann")
+        for example in load_dataset(finished.config()).unlabelled[:10]:
+            for text, stars in ((example.answers[0], 5), ("Nobody knows.", 1)):
+                rate(store, example, text, stars)
+        yield store
+
+
+def rate(store: Store, example: QAExample, text: str, stars: int) -> None:
+    answer = AnswerRecord(example.question, text, example.context, example.id)
+    (query,) = store.ask([Query("rating", (answer,))])
+    store.submit(FeedbackEvent.new(query, "ann", Rating(stars, stars)))
+
+
+@pytest.mark.parametrize("algorithm", OFFLINE)
+def test_stored_labels_are_learned_from_without_rl(
+    algorithm: str, rated: Store, warm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--rl.algorithm", algorithm, "--feedback-store", tmp_path / "rated.db")
+    flags += ("--dpo.epochs", 2, "--dpo.batch-size", 4, "--filtered-bc.epochs", 2)
+    other = shutil.copytree(warm.folder, tmp_path / "other")
+    assert run(train.main, "--resume", warm.folder, *flags) == 0
+    results = warm.read_json("results.json")
+    assert (results["labels"], results["episodes"]) == (20, 0) and set(METRICS) <= set(results["after"])
+    (text,) = load_policy(warm).answers([QAExample("q", "What is the capital of Japan?")])
+    assert isinstance(text, str)
+    # One that is stopped on the way goes on and ends alike.
+    with monkeypatch.context() as patch:
+        patch.setattr(OfflineAlgorithm, "_update_learning_rate", interrupt_at(2))
+        assert run(train.main, "--resume", other, *flags) == 130
+    assert run(train.main, "--resume", other) == 0
+    found, expected = (load_file(each / "model.safetensors") for each in (other, warm.folder))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert Run.open(other).read_json("results.json")["after"] == results["after"]
+
+
+@pytest.mark.parametrize("algorithm", OFFLINE)
+def test_stored_labels_that_nothing_can_be_learned_from_are_refused(
+    algorithm: str, finished: Run, tmp_path: Path, refused: Refused
+) -> None:
+    flags = ("--rl.algorithm", algorithm, "--log-dir", tmp_path / "runs")
+    assert f"rl.algorithm={algorithm} learns from labels that are there" in refused(train.main, *TINY, *flags)
+    assert not (tmp_path / "runs").exists()
+    flags += ("--feedback-store", tmp_path / "few.db")
+    assert "there is no feedback store" in refused(train.main, *TINY, *flags)
+    with Store(tmp_path / "few.db") as store:
+        store.add_rater("ann")
+        assert "holds no label to learn from" in refused(train.main, *TINY, *flags)
+        rate(store, load_dataset(finished.config()).unlabelled[0], "Nobody knows.", 1)
+    reason = {"dpo": "no preference in the store", "filtered-bc": "no good answer to learn from"}[algorithm]
+    assert reason in refused(train.main, *TINY, *flags)
+
+
+def interrupt_at(call: int) -> Callable[..., None]:
+    """What stops a run when it is called for the n-th time, and does nothing before."""
+    calls = iter(range(1, call))
+
+    def stopping(*_: Any) -> None:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    return stopping
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_single_file_advantages_end_with_the_answer() -> None:
 
 
 def test_every_kind_of_vector_environment_trains_alike() -> None:
-    rewards = gymnasium_vectors.main(timesteps=256)
+    rewards = gymnasium_vectors.main(timesteps=128)
     assert rewards["async"] == rewards["sync"]
     assert rewards["subproc"] == pytest.approx(rewards["sync"])  # its monitor rounds otherwise
 

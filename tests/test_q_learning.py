@@ -176,7 +176,7 @@ def test_learning_raises_the_reward(
         return total
 
     before = reward()
-    model.learn(32 * 10 * 15)
+    model.learn(32 * 10 * 8)
     assert reward() > before + 15
 
 

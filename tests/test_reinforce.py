@@ -93,9 +93,10 @@ def test_the_gradient_of_rloo_is_unbiased(new_task: NewTask) -> None:
     # expected reward for z_a is p_a (r_a - sum_b p_b r_b), and z_a moves with the output bias of token a.
     model = new_model(
         new_task,
-        lanes=4,
+        lanes=64,
         n_steps=1,
         samples=4,
+        batch_size=64,
         baseline="leave_one_out",
         task={"data": [QAExample("q", "gold", answers=("gold",))], "max_answer": 1},
     )
@@ -109,7 +110,7 @@ def test_the_gradient_of_rloo_is_unbiased(new_task: NewTask) -> None:
     r = torch.tensor(rewards, dtype=torch.float64)
     exact = p * (r - (p * r).sum())
     samples = []
-    for _ in range(300):
+    for _ in range(40):
         buffer = collect(model)
         (batch,) = buffer.get(None)
         model.policy.optimizer.zero_grad()
@@ -131,7 +132,7 @@ def test_learning_raises_the_reward(new_task: NewTask, baseline: str) -> None:
         new_task, lanes=32, n_steps=12, samples=4, baseline=baseline, learning_rate=5e-3, batch_size=400
     )
     first = collect(model).raw_rewards.sum()
-    model.learn(25 * 32 * 12)
+    model.learn(12 * 32 * 12)
     assert model.rollout_buffer.raw_rewards.sum() > first + 10
 
 
@@ -163,16 +164,16 @@ def test_trpo_steps_as_the_stock_one_does(new_task: NewTask) -> None:
             algorithm,
             n_steps=10,
             rollout_buffer_class=AnswerRolloutBuffer,
-            cg_max_steps=2,
+            cg_max_steps=1,
             n_critic_updates=1,
         )
         before = parameters_to_vector(model.policy.lm.parameters()).detach().clone()
-        model.learn(2 * 40)
+        model.learn(40)
         return parameters_to_vector(model.policy.lm.parameters()).detach() - before
 
     stock, ours = stepped(TRPO), stepped(AnswerTRPO)
-    assert stock.abs().max() > 1e-3
-    torch.testing.assert_close(ours, stock, atol=1e-4, rtol=1e-2)
+    assert stock.abs().max() > 5e-4
+    torch.testing.assert_close(ours, stock, atol=2e-5, rtol=1e-2)
 
 
 def test_trpo_may_take_the_curvature_of_a_part_and_stays_in_the_trust_region(new_task: NewTask) -> None:
@@ -187,7 +188,7 @@ def test_trpo_may_take_the_curvature_of_a_part_and_stays_in_the_trust_region(new
         curvature_batch=10,
     )
     before = parameters_to_vector(model.policy.lm.parameters()).detach().clone()
-    for _ in range(4):
+    for _ in range(2):
         model.learn(40, reset_num_timesteps=False)
         assert 0 <= model.logger.name_to_value["train/kl_divergence_loss"] < 0.01
     after = parameters_to_vector(model.policy.lm.parameters()).detach()

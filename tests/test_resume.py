@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import shutil
+import signal
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trainer_process
+from forked import start
 from safetensors.torch import load_file
 
 import agents.learning
-import agents.reports
 import train
 from agents.callbacks import FeedbackLog, Validation
 from agents.checkpoints import with_arrays, without_arrays
@@ -37,8 +38,8 @@ from qa_env.feedback.base import Score
 from qa_env.feedback.store import Store
 from qa_env.vector_env import QAVectorEnv
 
-ROOT = Path(__file__).parents[1]
-ROUNDS = int(os.environ.get("QA_ENV_KILL_ROUNDS", "3"))
+KILLS = int(os.environ.get("QA_ENV_TEST_TRAINER_KILLS", "10"))
+"""How many times a process that trains is killed."""
 TINY = (
     "--vocabulary.size 400 --lm.embedding 16 --lm.encoder-hidden 12 --lm.hidden 20 --warm-start.epochs 3 "
     "--warm-start.critic-rollouts 1 --rl.n-envs 8 --rl.n-steps 16 --rl.batch-size 64 --rl.eval-every 2 "
@@ -57,6 +58,7 @@ WAYS = {
     "dqn": (
         "--rl.algorithm dqn --rl.q.gradient-steps 2 --rl.q.buffer-size 400 --rl.q.target-update-interval 300"
     ).split(),
+    "frozen": [*LABELLED, "--encoder", "frozen"],
 }
 
 
@@ -64,7 +66,8 @@ def run(*arguments: object) -> int:
     """Calls `train.py`; the exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        patch.setattr(agents.reports, "MAPS", 1)
+        for (module, name), value in trainer_process.QUICKER.items():
+            patch.setattr(module, name, value)
         try:
             run_command(train.main)
         except SystemExit as stop:
@@ -178,6 +181,7 @@ STOPS: dict[str, list[tuple[Any, str, int, bool]]] = {
         (Journal, "add", 2, True),
     ],
     "dqn": [(FeedbackLog, "_on_rollout_end", 6, False)],
+    "frozen": [(FeedbackLog, "_on_rollout_end", 4, False), (HumanFeedback, "_on_rollout_end", 3, True)],
 }
 
 
@@ -211,38 +215,45 @@ def test_a_run_that_began_at_the_mean_of_the_trunks_goes_on_exactly(
     assert_equal(only_run(tmp_path / "stopped"), whole)
 
 
-@pytest.mark.parametrize("round_", range(ROUNDS))
-def test_a_killed_process_leaves_a_run_that_goes_on_exactly(round_: int, whole: Any, tmp_path: Path) -> None:
-    dice = random.Random(round_)
-    way = ("labelled", "rated")[round_ % 2]
-    arguments: list[object] = [*TINY, *WAYS[way], "--log-dir", tmp_path]
-    for _ in range(1 + round_ // 3):
-        kill_once(arguments, tmp_path, dice.uniform(0, 6))
-        arguments = ["--resume", only_run(tmp_path).folder]
-        if only_run(tmp_path).has("results.json"):
+def test_a_process_killed_at_any_moment_leaves_a_run_that_goes_on_exactly(whole: Any, tmp_path: Path) -> None:
+    dice, kills = random.Random(0), 0
+    for number in itertools.count():
+        way = ("labelled", "rated")[number % 2]
+        seconds = whole(way).read_json("results.json")["seconds"]["total"]
+        log_dir = tmp_path / str(number)
+        for _ in range(min(1 + number % 4, KILLS - kills)):
+            if killed(arguments(way, log_dir), dice.uniform(0, seconds)):
+                kills += 1
+            else:
+                break  # it has ended before
+        if not list(log_dir.glob("*/results.json")):
+            assert run(*arguments(way, log_dir)) == 0
+        assert_equal(only_run(log_dir), whole(way))
+        if way == "labelled":
+            check_store(only_run(log_dir).path("feedback.db"))
+        if kills >= KILLS:
             break
-    if not only_run(tmp_path).has("results.json"):
-        assert run(*arguments) == 0
-    assert_equal(only_run(tmp_path), whole(way))
-    if way == "labelled":
-        check_store(only_run(tmp_path).path("feedback.db"))
+    print(f"{kills} processes killed, in {number + 1} runs")
 
 
-def kill_once(arguments: list[object], log_dir: Path, seconds: float) -> None:
-    """Start `train.py`, and kill it so many seconds after it has made or opened its folder."""
-    command = [sys.executable, "train.py", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
-        begun, deadline = time.time(), time.monotonic() + 60
-        while not any(path.stat().st_mtime > begun for path in log_dir.glob("*/config.json")):
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
-            time.sleep(0.02)
-        time.sleep(seconds)
-        process.kill()
-        _, err = process.communicate()
-    assert b"Traceback" not in err, err
+def arguments(way: str, log_dir: Path) -> list[object]:
+    """Those of `train.py` that take the run in the folder up again, or begin one."""
+    if list(log_dir.glob("*/config.json")):
+        return ["--resume", only_run(log_dir).folder]
+    shutil.rmtree(log_dir, ignore_errors=True)
+    return [*TINY, *WAYS[way], "--log-dir", log_dir]
+
+
+def killed(arguments: list[object], seconds: float) -> bool:
+    """Start `train.py`, and kill it so many seconds later; whether it was still at work."""
+    process, begun = start(trainer_process.train_quickly, list(map(str, arguments)))
+    assert begun.recv() == "begun"
+    process.join(seconds)
+    process.kill()
+    process.join()
+    begun.close()
+    assert process.exitcode in (-signal.SIGKILL, 0)
+    return process.exitcode != 0
 
 
 def check_store(path: Path) -> None:
@@ -289,7 +300,7 @@ def test_a_truncated_file_of_a_checkpoint_is_named_in_one_line(
 def test_a_checkpoint_of_another_format_is_refused(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
     state = copied.read_json("checkpoint/state.json")
     copied.write_json("checkpoint/state.json", {**state, "format": 1})
-    assert "is of format 1, this version reads 2" in refusal(capsys, copied)
+    assert "is of format 1, this version reads 3" in refusal(capsys, copied)
 
 
 def test_a_process_killed_while_a_checkpoint_is_renamed_goes_on(copied: Run, whole: Any) -> None:

@@ -17,13 +17,14 @@ from safetensors.torch import save_file
 from agents.augmentation import Augmentation, AugmentationConfig
 from agents.calibration import Calibration, calibration_curve, calibration_error, calibration_plot
 from agents.decoding import Limits
-from agents.reward_data import RewardData, Rows, render, with_corrections
+from agents.reward_data import RewardData, render, with_corrections
 from agents.reward_fitting import fit_reward_model, label_log_likelihood, outcomes
 from agents.reward_model import RewardModel, RewardModelConfig, answer_batch
 from agents.reward_network import RewardEnsemble, RewardNetwork
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
+from qa_env.feedback.aggregation import Terms
 from qa_env.feedback.labels import Correction, Judgement, Pair, Rating, Skip, Thumb
 from qa_env.feedback.store import AnswerRecord
 from qa_env.vocabulary import EOS, PAD, Kind, Vocabulary
@@ -186,7 +187,7 @@ def test_all_answers_to_a_question_are_renamed_alike(vocabulary: Vocabulary) -> 
     first, inside = (np.flatnonzero(vocabulary.kinds == kind)[0] for kind in (Kind.WORD, Kind.INSIDE))
     source = np.tile([first, inside, EOS], (4, 1))
     tokens = np.array([[first, inside, EOS, PAD]] * 4 + [[first, inside, inside, EOS]] * 4)
-    none = Rows(*(np.zeros(0, np.int64) for _ in range(2)), *(np.zeros(0) for _ in range(6)))
+    none = Terms(*(np.zeros(0, np.int64) for _ in range(2)), *(np.zeros(0) for _ in range(6)))
     data = RewardData(source, np.array([0, 1, 2, 3, 3, 2, 1, 0]), tokens, np.zeros(8), none, 1.5, 0.0)
     for seed in range(5):
         changed = data.augmented(
@@ -281,10 +282,10 @@ def test_the_average_is_the_mean_of_the_trunks(new_lm: NewLM) -> None:
 # The likelihood
 
 
-def rows(*labels: tuple[int, int, float, float, float, float]) -> Rows:
+def rows(*labels: tuple[int, int, float, float, float, float]) -> Terms:
     """From first, second, low, high, lapse, uniform."""
     first, second, low, high, lapse, uniform = (np.array(column) for column in zip(*labels, strict=True))
-    return Rows(first, second, np.full(len(first), 1.5), low, high, lapse, uniform, np.ones(len(first)))
+    return Terms(first, second, np.full(len(first), 1.5), low, high, lapse, uniform, np.ones(len(first)))
 
 
 def test_the_chances_of_all_labels_add_up_to_one() -> None:

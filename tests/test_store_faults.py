@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 import store_processes
+from forked import processes, start
 from postgres import new_database
 
 from qa_env.errors import QAError
@@ -29,18 +27,6 @@ KILLS = int(os.environ.get("QA_ENV_TEST_KILLS", "20"))
 EVENTS = int(os.environ.get("QA_ENV_TEST_EVENTS", "2000"))
 """How many labels two competing writers give."""
 
-processes = multiprocessing.get_context("forkserver")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def imported_once() -> None:
-    """Let the processes be forked from one that has imported what they need: a second less for each."""
-    processes.set_forkserver_preload(["pytest", "store_processes", "psycopg"])
-    with pytest.MonkeyPatch.context() as patch:
-        folder = Path(__file__).parent
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (folder, folder.parent))))
-        forkserver.ensure_running()
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -51,15 +37,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(url: str) -> Iterator[Store]:
     with Store(url) as store:
         yield store
-
-
-def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
-    """A process, and what it sends."""
-    here, there = processes.Pipe(duplex=False)
-    process = processes.Process(target=target, args=(*arguments, there), daemon=True)
-    process.start()
-    there.close()
-    return process, here
 
 
 def queries(number: int, needed: int = 1) -> list[Query]:
