@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from agents.bert import check_bert
 from agents.checkpoints import CHECKPOINT
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, load_config, to_dict
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
         check_resumable(default, config)
         run.write_json("config.json", to_dict(config))
     else:
+        check_bert(config)
         run = Run.create(config)
     console = Console()
     console.print(f"run folder: {run.folder}", markup=False, soft_wrap=True)

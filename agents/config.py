@@ -152,6 +152,7 @@ class TrainConfig:
     guards: GuardConfig = field(default_factory=GuardConfig)
     users: SimulatedUsersConfig = field(default_factory=SimulatedUsersConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """Of examples, in the warm start and after; with lm.bert there is none."""
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
@@ -183,6 +184,8 @@ class TrainConfig:
             self.rl.sampling()
         except QAError as error:
             raise QAError(f"rl.{error}") from None
+        if self.lm.bert and self.vocabulary.kind != VocabularyConfig.kind:
+            raise QAError("lm.bert brings its own vocabulary: leave out vocabulary.kind")
         if not self.rl.retry < 1:
             raise QAError(f"rl.retry must be less than 1, got {self.rl.retry}")
         if not 1 <= self.rl.samples_per_question <= self.rl.n_envs:
@@ -195,6 +198,18 @@ class TrainConfig:
         except RuntimeError:
             raise QAError(f"device must be cpu, cuda or auto, got '{self.device}'") from None
 
+    def changes(self, renamed: float | None = None) -> AugmentationConfig:
+        """How examples are changed: not at all with BERT, which knows its words from far more text.
+
+        Args:
+            renamed: Instead of the setting's own.
+        """
+        if self.lm.bert:
+            return AugmentationConfig(0.0, 0.0)
+        if renamed is None:
+            return self.augmentation
+        return dataclasses.replace(self.augmentation, renamed=renamed)
+
 
 LEAST = {
     "seed": 0,
@@ -202,6 +217,7 @@ LEAST = {
     "lm.embedding": 1,
     "lm.encoder_hidden": 1,
     "lm.hidden": 1,
+    "lm.bert_rate": 0,
     "warm_start.epochs": 0,
     "warm_start.batch_size": 1,
     "warm_start.critic_rollouts": 0,

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agents.bert import WARM_START, keep_outputs, make_language_model
 from agents.config import TrainConfig
 from agents.decoding import GREEDY, DecodingConfig, answer_all
 from agents.evaluation import Judge
 from agents.runs import Run
-from agents.training import make_language_model
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.datasets import QAExample
 from qa_env.feedback import FeedbackSource, SimulatedUsers
@@ -18,7 +18,7 @@ from qa_env.feedback.fluency import FluencyModel
 from qa_env.task import QATask
 from qa_env.vocabulary import Vocabulary
 
-BEST, WARM_START = "model.safetensors", "warm_start.safetensors"
+BEST = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,12 @@ def load_policy(run: Run, name: str = BEST) -> LoadedRun:
     """
     config = run.config()
     vocabulary = run.vocabulary()
-    fluency = run.fluency(vocabulary)
-    lm = make_language_model(config, vocabulary)
+    fluency = run.fluency()
+    lm = make_language_model(config, vocabulary, run)
     if config.encoder == "frozen" and name != WARM_START:
+        run.load_language_model(lm, WARM_START)  # whose encoder it is, BERT included
         lm.freeze_encoder()  # which happens after the warm start, and gives the decoder its own embedding
+        keep_outputs(lm)
     nothing = [QAExample("nothing", "")]  # the spaces depend on the vocabulary and the limits alone
     task = QATask(nothing, vocabulary, None, "f1", **dataclasses.asdict(config.limits))
     policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)

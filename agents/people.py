@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +78,7 @@ class RewardFitter:
             data,
             (source, tokens),
             self.trunk,
-            Augmentation(self.vocabulary, replace(self.config.augmentation, renamed=model.renamed)),
+            Augmentation(self.vocabulary, self.config.changes(model.renamed)),
             model,
             self.vocabulary,
             limits,

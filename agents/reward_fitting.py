@@ -17,6 +17,7 @@ from agents.reward_model import RewardModel, RewardModelConfig, answer_batch
 from agents.reward_network import RewardEnsemble, RewardNetwork
 from agents.warm_start import bucketed
 from policies.language_model import LSTMAttentionLM
+from policies.optimizers import make_optimizer
 from qa_env.errors import QAError
 from qa_env.feedback.aggregation import Terms
 from qa_env.vocabulary import Vocabulary
@@ -90,7 +91,7 @@ def _train(
 ) -> None:
     """Minimise the loss of one network."""
     network.train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    optimizer = make_optimizer(network, config.learning_rate)
     batches = [rows for _ in range(epochs) for rows in bucketed(data.source, config.batch_size, rng)]
     for done, questions in enumerate(batches):
         for group in optimizer.param_groups:

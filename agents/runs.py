@@ -55,6 +55,8 @@ class Run:
     versions.json             Python and package versions, vocabulary fingerprint
     vocabulary.json           the tokenizer
     fluency.safetensors       the frozen language model that judges wording
+    fluency_vocabulary.json   its own tokenizer
+    bert.json                 which BERT model the encoder reads with, if it does
     collection.json.gz        passages for questions that come without a context
     warm_start.safetensors    the language model after the warm start
     model.safetensors         the language model of the best validation score
@@ -171,10 +173,12 @@ class Run:
 
     def save_fluency(self, fluency: FluencyModel) -> None:
         """Write the judge of wording."""
+        self.replace("fluency_vocabulary.json", fluency.vocabulary.save)
         self.replace("fluency.safetensors", fluency.save)
 
-    def fluency(self, vocabulary: Vocabulary) -> FluencyModel:
+    def fluency(self) -> FluencyModel:
         """The judge of wording."""
+        vocabulary = Vocabulary.load(self.path("fluency_vocabulary.json"))
         return FluencyModel.load(self.path("fluency.safetensors"), vocabulary)
 
     def save_weights(self, module: nn.Module, name: str) -> None:

@@ -15,6 +15,8 @@ from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
 from agents.warm_start import Supervised, as_batch, bucketed
 from policies.actor_critic import LMActorCriticPolicy
+from policies.language_model import LSTMAttentionLM
+from policies.optimizers import make_optimizer
 from qa_env.errors import QAError
 
 LEAST_SURPRISE = 0.05
@@ -108,7 +110,7 @@ class SelfImitation(BaseCallback):
         self.best: dict[bytes, _Good] = {}
         self._heard: dict[bytes, tuple[int, float]] = {}  # ratings a question: their number and sum
         self._rng = np.random.default_rng(seed)
-        self._optimizer: torch.optim.Adam | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
 
     def state(self) -> dict[str, Any]:
         """All that was heard so far, and where the generator and the optimizer are, for a checkpoint."""
@@ -140,13 +142,14 @@ class SelfImitation(BaseCallback):
         }
         self._rng.bit_generator.state = state["rng"]
         if state["optimizer"] is not None:
-            self._optimizer = torch.optim.Adam(self._trained())
+            self._optimizer = make_optimizer(self._lm, self.config.learning_rate)
             self._optimizer.load_state_dict(state["optimizer"])
 
-    def _trained(self) -> list[torch.nn.Parameter]:
+    @property
+    def _lm(self) -> LSTMAttentionLM:
         policy = self.model.policy
         assert isinstance(policy, LMActorCriticPolicy)
-        return [p for p in policy.lm.parameters() if p.requires_grad]
+        return policy.lm
 
     def hear(self, source: NDArray[np.int64], tokens: NDArray[np.int64], reward: float) -> None:
         """Note what an answer ``(time,)`` to a source ``(source,)`` earned."""
@@ -215,9 +218,8 @@ class SelfImitation(BaseCallback):
         """One gradient step at a learning rate; returns its loss."""
         policy = self.model.policy
         assert isinstance(policy, LMActorCriticPolicy)
-        trained = self._trained()
         if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(trained)
+            self._optimizer = make_optimizer(self._lm, rate)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         loss = robust_loss(
@@ -225,7 +227,7 @@ class SelfImitation(BaseCallback):
         )
         self._optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_(self._lm.parameters(), 1.0)
         self._optimizer.step()
         return float(loss.item())
 

@@ -17,12 +17,14 @@ from stable_baselines3.common.vec_env import VecMonitor
 from agents.algorithms import begin_at, find_algorithm, language_model, set_reference
 from agents.asking import PEOPLE
 from agents.augmentation import Augmentation
+from agents.bert import keep_outputs, make_language_model, write_outputs
 from agents.buffers import AnswerRolloutBuffer
 from agents.config import TrainConfig
 from agents.data import fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
 from agents.evaluation import METRICS, Judge, results_table
 from agents.human_feedback import HumanFeedback
+from agents.language import choose_vocabulary, fit_fluency
 from agents.learning import Learner, learn_offline
 from agents.offline import OfflineAlgorithm
 from agents.offline_algorithms import OFFLINE, MakeOffline, Prepare
@@ -34,7 +36,7 @@ from agents.self_imitation import SelfImitation
 from agents.stored_labels import StoredLabels
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
-from agents.word_vectors import check_width, first_words, start_from_vectors
+from agents.word_vectors import check_width, start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QADataset, QAExample
@@ -47,11 +49,12 @@ from qa_env.feedback.store import Store
 from qa_env.task import QATask
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import Vocabulary
-from qa_env.vocabulary_making import make_vocabulary
 
 REWARD_MODEL = "reward-model"
 OF_USERS = ("simulated", "reference", REWARD_MODEL)
 """Feedback that comes from users, simulated ones by default."""
+OUTPUTS = "bert_outputs"
+"""Folder beside the runs' own, for what BERT models say of sources."""
 START = "rl_start.safetensors"
 """The weights with which RL began, where people's first labels have changed those of the warm start."""
 VALIDATION_QUESTIONS = 256
@@ -88,10 +91,12 @@ class Trainer:
                 self.make_offline = self._prepare_offline(OFFLINE[self.config.rl.algorithm])
         self.judge = Judge(self.fluency, SimulatedUsers(self.config.users, self.fluency))
         self.logger = configure(str(self.run.folder), ["tensorboard"])
-        lm = make_language_model(self.config, self.vocabulary)
+        outputs = Path(self.config.log_dir) / OUTPUTS
+        lm = make_language_model(self.config, self.vocabulary, self.run, outputs)
         before = self._warm_start(lm)
         if self.config.encoder == "frozen":
             lm.freeze_encoder()
+            keep_outputs(lm, outputs)
         if self.run.has(START) and self.run.has("checkpoint/state.json"):
             self.run.load_language_model(lm, START)
         model = self._make_model(lm)
@@ -101,6 +106,7 @@ class Trainer:
             self.run.load_language_model(language_model(model), "model.safetensors")
             answers = self._answers(model.policy, self.data.test)
             after = self.judge.report(self.data.test, answers)
+        write_outputs(lm)
         log_report(
             self.logger, model, self.vocabulary, self.data.test, answers_before, answers, self.config.limits
         )
@@ -128,14 +134,11 @@ class Trainer:
         """The vocabulary and the judge of wording: made from training text, or read when resuming."""
         if self.run.has("fluency.safetensors"):
             vocabulary = self.run.vocabulary()
-            return vocabulary, self.run.fluency(vocabulary)
+            return vocabulary, self.run.fluency()
         texts = training_texts(self.data)
-        settings = self.config.vocabulary
-        uses_vectors = self.config.vectors and settings.kind == "words"
-        known = first_words(self.config.vectors, settings.size) if uses_vectors else ()
-        vocabulary = make_vocabulary(texts, settings, known)
+        vocabulary = choose_vocabulary(self.config, texts)
         self.run.save_vocabulary(vocabulary, self.data.collection)
-        fluency = FluencyModel.fit(fluency_sentences(self.data), vocabulary, seed=self.config.seed)
+        fluency = fit_fluency(fluency_sentences(self.data), vocabulary, self.config.seed)
         self.run.save_fluency(fluency)
         self._tell(
             f"{len(self.data.labelled)} labelled, {len(self.data.unlabelled)} unlabelled, "
@@ -161,6 +164,7 @@ class Trainer:
                 texts = training_texts(self.data)
                 self._tell(str(start_from_vectors(lm, self.vocabulary, self.config.vectors, texts)))
             self._supervise(policy)
+        write_outputs(lm)
         self.run.save_weights(lm, "warm_start.safetensors")
         with self.watch.stage("evaluation"):
             answers = self._answers(policy, self.data.test)
@@ -188,7 +192,7 @@ class Trainer:
                 f"warm start, epoch {epoch + 1}: loss {loss:.3f}, validation {validation_loss:.3f}"
             )
 
-        augmentation = Augmentation(self.vocabulary, self.config.augmentation)
+        augmentation = Augmentation(self.vocabulary, self.config.changes())
         warm_start(policy, train, validation, augmentation, self.config.warm_start, self.config.seed, report)
 
     def _prepare_offline(self, prepare: Prepare) -> MakeOffline:
@@ -212,7 +216,7 @@ class Trainer:
         }
         if config.rl.algorithm in OFFLINE:
             model: BaseAlgorithm = self.make_offline(
-                augmentation=Augmentation(self.vocabulary, config.augmentation), **common
+                augmentation=Augmentation(self.vocabulary, config.changes()), **common
             )
             model.set_logger(self.logger)
             return model
@@ -321,7 +325,7 @@ class Trainer:
         if not wanted or not isinstance(buffer, AnswerRolloutBuffer):
             return None
         labelled = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
-        augmentation = Augmentation(self.vocabulary, self.config.augmentation)
+        augmentation = Augmentation(self.vocabulary, self.config.changes())
         return SelfImitation(settings, labelled, augmentation, self.config.seed, modelled)
 
     def _validate(self, policy: Any) -> dict[str, float]:
@@ -354,11 +358,6 @@ class Trainer:
         told = f"{self.episodes} rated answers; {stages}; everything is in {self.run.folder}"
         self._tell(told)
         return results
-
-
-def make_language_model(config: TrainConfig, vocabulary: Vocabulary) -> LSTMAttentionLM:
-    """An untrained language model of the config's sizes for the vocabulary."""
-    return LSTMAttentionLM(config.lm, len(vocabulary), vocabulary.kinds)
 
 
 def try_feedback(feedback: Feedback, examples: Sequence[QAExample]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents.augmentation import Augmentation
 from agents.decoding import Limits
 from policies.actor_critic import LMActorCriticPolicy
+from policies.optimizers import make_optimizer
 from policies.reading import AnswerBatch
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
@@ -153,7 +154,7 @@ def warm_start(
         report: Called after each epoch with the training and validation losses (nats a token).
     """
     rng = np.random.default_rng(seed)
-    optimizer = torch.optim.Adam(policy.lm.parameters(), lr=config.learning_rate)
+    optimizer = make_optimizer(policy.lm, config.learning_rate)
     best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
     for epoch in range(config.epochs):
         losses = []

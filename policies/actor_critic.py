@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from policies.language_model import LSTMAttentionLM
+from policies.optimizers import make_optimizer
 from policies.reading import AnswerBatch, Reader, check_fit, check_spaces, new_language_model
 from policies.tokens import Sampling, draw
 
@@ -74,8 +75,8 @@ class LMActorCriticPolicy(ActorCriticPolicy):
             nn.Linear(self.lm.config.hidden, 1),
         )
         self.reader = Reader(self.lm)
-        trained = [p for p in self.parameters() if p.requires_grad]
-        self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        rate = lr_schedule(1)
+        self.optimizer = make_optimizer(self, rate, self.optimizer_class, **self.optimizer_kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Nothing: networks and optimizer are made in `__init__`, once the language model is there."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from policies.attention import ATTENTIONS, MASKED
-from qa_env.encoders import EncoderConfig, LSTMEncoder
+from qa_env.encoders import Contextual, EncoderConfig, LSTMEncoder
 from qa_env.errors import QAError
 from qa_env.vocabulary import BOS, PAD
 
@@ -35,6 +35,11 @@ class LMConfig:
     """Mix copying of source tokens into the output (pointer-generator)."""
     features: bool = True
     """Tell the encoder each source token's segment and how it occurs in the question."""
+    bert: str = ""
+    """A BERT model that the encoder reads with: a folder, or a name on the hub. It brings the vocabulary."""
+    bert_rate: float = 0.0
+    """BERT's learning rate as a share of that of all else, such as 0.03; 0 leaves BERT as it is, and what it
+    says of each source is computed once and kept on disk."""
 
 
 class Memory(NamedTuple):
@@ -115,16 +120,22 @@ class LSTMAttentionLM(nn.Module):
         config: Sizes and parts.
         vocabulary: How many tokens there are.
         kinds: The kind of each token (`Vocabulary.kinds`), ``(vocabulary,)``, for the encoder's features.
+        contextual: A BERT model that the encoder reads with; see `LSTMEncoder`.
     """
 
-    def __init__(self, config: LMConfig, vocabulary: int, kinds: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        config: LMConfig,
+        vocabulary: int,
+        kinds: NDArray[np.int64] | None = None,
+        contextual: Contextual | None = None,
+    ) -> None:
         super().__init__()
         if config.attention not in ATTENTIONS:
             raise QAError(f"attention must be one of {', '.join(ATTENTIONS)}; got '{config.attention}'")
         self.config, self.vocabulary = config, vocabulary
-        self.encoder = LSTMEncoder(
-            EncoderConfig(vocabulary, config.embedding, config.encoder_hidden, config.features), kinds
-        )
+        sizes = EncoderConfig(vocabulary, config.embedding, config.encoder_hidden, config.features)
+        self.encoder = LSTMEncoder(sizes, kinds, contextual)
         self.embedding = self.encoder.embedding  # shared by encoder, decoder and output
         width = self.encoder.width
         self.first_state = nn.Linear(width, 2 * config.hidden)

@@ -16,6 +16,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor, nn
 
 from policies.language_model import LSTMAttentionLM
+from policies.optimizers import make_optimizer
 from policies.reading import AnswerBatch, Reader, check_fit, check_spaces, new_language_model
 from policies.tokens import Sampling, draw
 from qa_env.errors import QAError
@@ -256,5 +257,5 @@ class LMQRDQNPolicy(_LMQPolicy, QRDQNPolicy):
 
 
 def _optimizer(policy: LMDQNPolicy | LMQRDQNPolicy, lr_schedule: Schedule) -> torch.optim.Optimizer:
-    trained = [p for p in policy.online.parameters() if p.requires_grad]
-    return policy.optimizer_class(trained, lr=lr_schedule(1), **policy.optimizer_kwargs)  # type: ignore[call-arg]
+    rate = lr_schedule(1)
+    return make_optimizer(policy.online, rate, policy.optimizer_class, **policy.optimizer_kwargs)

@@ -30,6 +30,20 @@ LONGEST_PHRASE = 4
 FEATURES = 5 + LONGEST_PHRASE + 2 * len(Kind)
 
 
+class Contextual(Protocol):
+    """A model that has read much text and gives each source token a vector that depends on all the others.
+
+    Attributes:
+        width: Size of a vector.
+    """
+
+    width: int
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Vectors ``(batch, source, width)`` of ids ``(batch, source)``, zero where PAD stands."""
+        ...
+
+
 class Encoder(Protocol):
     """Source ids in, one vector a source token out.
 
@@ -106,13 +120,22 @@ class LSTMEncoder(nn.Module):
     Before and behind the LSTM a `SentencePool` tells each token what its sentence is about, so that the
     attention can choose a sentence by its words, whatever their order.
 
+    The vectors of a BERT model, if there is one, are projected and added to the embeddings (as those of ELMo
+    are set beside them, Peters et al. 2018, "Deep Contextualized Word Representations", section 3.3).
+
     Args:
         config: Sizes.
         kinds: The kind of each token of the vocabulary (`Vocabulary.kinds`), ``(vocabulary,)``, for the
             features; saved with the weights. None: all of them `Kind.OTHER`.
+        contextual: Gives further vectors of the source tokens; a module is trained and saved along.
     """
 
-    def __init__(self, config: EncoderConfig, kinds: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        kinds: NDArray[np.int64] | None = None,
+        contextual: Contextual | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.width = 2 * config.hidden
@@ -124,6 +147,10 @@ class LSTMEncoder(nn.Module):
         self.register_buffer("kinds", torch.zeros(config.vocabulary, dtype=torch.long))
         if kinds is not None:
             self.kinds.copy_(torch.from_numpy(kinds))
+        self.contextual = contextual
+        if contextual is not None:
+            self.contextual_norm = nn.LayerNorm(contextual.width)
+            self.contextual_projection = nn.Linear(contextual.width, config.embedding)
         if config.features:
             self.feature_embedding = nn.Linear(FEATURES, config.embedding, bias=False)
             self.alignment = nn.Linear(config.embedding, config.embedding)
@@ -142,6 +169,8 @@ class LSTMEncoder(nn.Module):
         longest = max(int(mask.sum(1).max()), 1)  # the columns behind it are padding in every row
         ids, valid = source[:, :longest], mask[:, :longest]
         embedded = self.embedding(ids)
+        if self.contextual is not None:
+            embedded = embedded + self.contextual_projection(self.contextual_norm(self.contextual(ids)))
         if self.config.features:
             features = self.feature_embedding(source_features(ids, self.kinds))
             embedded = embedded + features + self._align(embedded, ids)

@@ -60,7 +60,7 @@ class FluencyModel:
 
     def __init__(self, network: nn.Module, vocabulary: Vocabulary, zero: float, one: float) -> None:
         self._network = network.eval().requires_grad_(False)
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self.zero = zero
         self.one = one
 
@@ -108,7 +108,7 @@ class FluencyModel:
     def _mean(self, texts: Sequence[str], cap: float) -> FloatArray:
         result = np.zeros(len(texts))
         with torch.no_grad():
-            for rows, inputs, targets in _batches(self._vocabulary.encode_batch(texts)):
+            for rows, inputs, targets in _batches(self.vocabulary.encode_batch(texts)):
                 losses = _token_losses(self._network, inputs, targets).clamp(max=cap).sum(dim=1)
                 result[rows] = -(losses / (targets != _IGNORE).sum(dim=1)).double().numpy()
         return result
@@ -123,7 +123,7 @@ class FluencyModel:
         """Write weights and calibration as safetensors."""
         tensors = {name: tensor.contiguous() for name, tensor in self._network.state_dict().items()}
         tensors["calibration"] = torch.tensor([self.zero, self.one], dtype=torch.float64)
-        save_file(tensors, path, {"format": _FORMAT, "vocabulary": self._vocabulary.fingerprint})
+        save_file(tensors, path, {"format": _FORMAT, "vocabulary": self.vocabulary.fingerprint})
 
     @classmethod
     def load(cls, path: str | Path, vocabulary: Vocabulary) -> FluencyModel:
