@@ -56,7 +56,6 @@ class Run:
     vocabulary.json           the tokenizer
     fluency.safetensors       the frozen language model that judges wording
     fluency_vocabulary.json   its own tokenizer
-    bert.json                 which BERT model the encoder reads with, if it does
     collection.json.gz        passages for questions that come without a context
     warm_start.safetensors    the language model after the warm start
     model.safetensors         the language model of the best validation score
@@ -65,6 +64,8 @@ class Run:
     results.json              the final report
     events.out.tfevents.*     TensorBoard logs
     ========================= ==========================================================
+
+    ``bert.json`` says which BERT model the encoder reads with, if it does.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -822,6 +822,7 @@ def test_broken_files_are_refused(copied: Run, refused: Refused) -> None:
     for name in (
         "collection.json.gz",
         "fluency.safetensors",
+        "fluency_vocabulary.json",
         "vocabulary.json",
         "versions.json",
         "config.json",
