@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from policies.language_model import LSTMAttentionLM
 from policies.reading import AnswerBatch, Reader
-from policies.tokens import Sampling
+from policies.tokens import log_likelihood
 
 HEAD = 64
 """Width of a head's hidden layer."""
@@ -49,11 +49,9 @@ class RewardNetwork(nn.Module):
     def read(self, batch: AnswerBatch, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """What the head sees of each answer, ``(answers, features)``, and the tokens' log-probabilities."""
         decoded = self.reader.unroll(batch)
-        log_probs = Sampling().log_probs(self.lm.log_probabilities(decoded))
-        likelihood = log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        return self._pool(
-            self.dropout(decoded.features), likelihood, batch.answer, len(batch.tokens)
-        ), likelihood
+        log_probs = log_likelihood(self.lm, decoded, tokens)
+        pooled = self._pool(self.dropout(decoded.features), log_probs, batch.answer, len(batch.tokens))
+        return pooled, log_probs
 
     def _pool(self, features: Tensor, likelihood: Tensor, answer: Tensor, answers: int) -> Tensor:
         """One row an answer of what its tokens' rows hold, ``(answers, 2 * hidden + 3)``."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from policies.language_model import LSTMAttentionLM
 from policies.optimizers import make_optimizer
 from policies.reading import AnswerBatch, Reader, check_fit, check_spaces, new_language_model
-from policies.tokens import Sampling, draw
+from policies.tokens import Sampling, draw, log_likelihood
 
 
 class LMActorCriticPolicy(ActorCriticPolicy):
@@ -122,8 +122,7 @@ class LMActorCriticPolicy(ActorCriticPolicy):
 
         Temperature, top-k and top-p belong to sampling and are left out.
         """
-        log_probs = Sampling().log_probs(self.lm.log_probabilities(self.reader.unroll(batch)))
-        return log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        return log_likelihood(self.lm, self.reader.unroll(batch), tokens)
 
     def get_distribution(self, obs: PyTorchObs | AnswerBatch) -> Distribution:
         """The distribution over the next token, one a row."""

@@ -226,6 +226,24 @@ class LSTMAttentionLM(nn.Module):
         mixed = mixed.scatter_add(-1, decoded.source, (1 - generate) * decoded.attention)
         return mixed.clamp(min=SMALLEST).log()
 
+    def probabilities_of(self, decoded: Decoded, tokens: Tensor) -> Tensor:
+        """Probabilities of some next tokens, ``(rows, n)`` from ``tokens (rows, n)``.
+
+        The same numbers as in `log_probabilities`, without tables of all tokens beside the logits.
+
+        Args:
+            decoded: Positions, ``(rows, ...)``.
+            tokens: What is asked about at each of them.
+        """
+        logits = nn.functional.linear(self.output(decoded.features), self.embedding.weight, self.output_bias)
+        generated = (logits.gather(1, tokens) - logits.logsumexp(1, keepdim=True)).exp()
+        if not self.config.copy:
+            return generated
+        generate = torch.sigmoid(self.generate_gate(torch.cat((decoded.features, decoded.embedded), dim=-1)))
+        same = tokens.unsqueeze(2) == decoded.source.unsqueeze(1)  # (rows, n, source)
+        copied = (same * decoded.attention.unsqueeze(1)).sum(2)
+        return generate * generated + (1 - generate) * copied
+
 
 def copied_runs(tokens: Tensor, source: Tensor, before: Tensor) -> Tensor:
     """Lengths of the runs that answer and source share, ``(batch, time, source)``.

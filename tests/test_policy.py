@@ -259,6 +259,21 @@ def test_the_log_likelihood_of_teacher_forcing_knows_no_temperature(new_task: Ne
     assert not torch.allclose(sharp.evaluate_actions(batch, tokens)[1], expected)
 
 
+@pytest.mark.parametrize("copy", [True, False])
+def test_teacher_forcing_has_the_gradient_of_the_whole_distribution(new_task: NewTask, copy: bool) -> None:
+    lm, task = new_task("trained", copy=copy)
+    policy = new_policy(QAVectorEnv(2, **task), lm)
+    source = QAVectorEnv(2, **task).task.sources[:4]
+    batch, tokens = as_batch(source, np.where(source[:, :3] > 3, source[:, :3], EOS))
+    gradients = []
+    for log_probs in (policy.log_likelihood(batch, tokens), policy.evaluate_actions(batch, tokens)[1]):
+        policy.zero_grad()
+        log_probs.sum().backward()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in lm.parameters()])
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_temperature_and_top_k_follow_their_formulas() -> None:
     torch.manual_seed(0)
     given = torch.randn(3, 12).log_softmax(1)
