@@ -39,6 +39,7 @@ from agents.warm_start import Supervised, warm_start
 from agents.word_vectors import check_width, start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
+from qa_env.bert import KeptOutputs
 from qa_env.datasets import QADataset, QAExample
 from qa_env.errors import QAError
 from qa_env.feedback import SimulatedUsers
@@ -93,6 +94,8 @@ class Trainer:
         self.logger = configure(str(self.run.folder), ["tensorboard"])
         outputs = Path(self.config.log_dir) / OUTPUTS
         lm = make_language_model(self.config, self.vocabulary, self.run, outputs)
+        if isinstance(lm.encoder.contextual, KeptOutputs):
+            self._tell(f"BERT reads each source once, which takes time; what it says is kept in {outputs}")
         before = self._warm_start(lm)
         if self.config.encoder == "frozen":
             lm.freeze_encoder()
