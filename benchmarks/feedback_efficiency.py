@@ -7,6 +7,8 @@ the default job's, and half of its last passes over the good answers. ``true`` l
 of the average simulated user of every answer. The others see labels of some answers alone, by SIMULATED
 annotators through the feedback store, and a reward model learns from those; ``filtered_bc_700`` and
 ``dpo_700`` learn without RL from the labels that ``oracle_700`` and ``pairs_700`` have left in their stores.
+``averaged`` has neither labels nor RL: the reward model's networks learn the warm start's questions again,
+and their weights are averaged: so much of a gain is no merit of labels.
 Judged is accuracy on test questions, by references that no reward sees. (As in every run, the checkpoint is
 chosen by greedy answers to 256 validation questions, and the warm start is a candidate: in all alike.)
 """
@@ -36,6 +38,8 @@ from agents.config import TrainConfig, from_dict, suggest, to_dict
 from agents.data import load_dataset
 from agents.loading import WARM_START, load_policy
 from agents.preference_learning import DPO, FilteredBC
+from agents.reward_data import RewardData, Rows
+from agents.reward_fitting import fit_reward_model
 from agents.runs import Run
 from agents.stored_labels import StoredLabels
 from agents.training import Trainer
@@ -56,6 +60,7 @@ LABELLED: Settings = {
 }
 VARIANTS: dict[str, Settings] = {
     "true": {"feedback": "reference"},
+    "averaged": {},
     "oracle_700": {},
     "mistake10_700": {"ask": {"annotators": "flip10"}},
     "crowd13_flip25": {"ask": {"annotators": "flip25", "crowd": 13}},
@@ -171,11 +176,43 @@ class ShuffledTrainer(Trainer):
 
 def learn(warm: Run, variant: str, timesteps: int) -> dict[str, Any]:
     """Learn as a variant does from a copy of the warm start; the content of ``results.json``."""
+    if variant == "averaged":
+        return learn_averaged(warm)
     run = copied(warm, variant)
     config = variant_config(run.config(), variant, timesteps)
     run.write_json("config.json", to_dict(config))
     trainer = ShuffledTrainer if variant == "shuffled" else Trainer
     return trainer(config, run, Console()).train()
+
+
+def learn_averaged(warm: Run) -> dict[str, Any]:
+    """Average networks that have learned the labelled questions again; results as of a run."""
+    start = time.perf_counter()
+    loaded = load_policy(warm, WARM_START)
+    config, vocabulary, lm = loaded.config, loaded.vocabulary, loaded.policy.lm
+    data = load_dataset(config)
+    labelled = Supervised.from_examples(data.labelled, vocabulary, config.limits)
+    number = len(labelled.source)
+    unsaid = Rows(*(np.zeros(0, np.int64) for _ in range(2)), *(np.zeros(0) for _ in range(6)))
+    nothing = RewardData(
+        labelled.source, np.arange(number), labelled.tokens, np.ones(number), unsaid, 1.0, 0.0
+    )
+    settings = TrainConfig().reward_model
+    renaming = dataclasses.replace(config.augmentation, renamed=settings.renamed)
+    model = fit_reward_model(
+        nothing,
+        (labelled.source, labelled.tokens),
+        lm,
+        Augmentation(vocabulary, renaming),
+        settings,
+        vocabulary,
+        config.limits,
+        config.seed,
+    )
+    lm.load_state_dict(model.network.average())
+    after = loaded.judge.report(data.test, loaded.answers(data.test))
+    seconds = {"total": time.perf_counter() - start}
+    return {"before": warm.read_json("before.json"), "after": after, "seconds": seconds}
 
 
 def learn_offline(warm: Run, method: str, source: str) -> dict[str, Any]:
