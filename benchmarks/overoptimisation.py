@@ -3,19 +3,21 @@
     python benchmarks/overoptimisation.py
 
 Both runs start from the same warm start and the same 100 labels of a SIMULATED annotator. Without guards the
-policy is charged nothing for moving away, one network serves alone and nothing takes training back: the
-reward that it pays goes on rising, accuracy on validation questions does not (Gao et al. 2023, "Scaling Laws
-for Reward Model Overoptimization"). With guards all is as by default. Neither imitates. Accuracy is
-measured by references that no reward sees.
+policy is charged nothing for moving away, one network serves alone, whatever its held-out labels say, and
+nothing takes training back: the reward that it pays goes on rising, accuracy on validation questions does not
+(Gao et al. 2023, "Scaling Laws for Reward Model Overoptimization"). With guards all is as by default. Neither
+imitates. Accuracy is measured by references that no reward sees.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from algorithms import warm_started
@@ -27,6 +29,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, from_dict, to_dict
+from agents.reward_model import RewardModel
 from agents.runs import Run
 from agents.training import Trainer
 
@@ -64,7 +67,7 @@ class OveroptimisationCommand:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each is the seed of the run and of the data."""
-    timesteps: int = 120_000
+    timesteps: int = 60_000
     """Tokens that each writes in RL."""
     out: str = str(RESULTS / "overoptimisation.csv")
     """The CSV file; the picture lies beside it."""
@@ -94,7 +97,11 @@ def learn(warm: Run, name: str, timesteps: int) -> list[dict[str, Any]]:
     for part in (COMMON, {"rl": {"timesteps": timesteps}}, GUARDED[name]):
         merge(values, part)
     run.write_json("config.json", values)
-    Trainer(from_dict(TrainConfig, values), run, Console()).train()
+    trust: AbstractContextManager[Any] = nullcontext()
+    if name == "guards off":
+        trust = patch.object(RewardModel, "trusted", True)
+    with trust:
+        Trainer(from_dict(TrainConfig, values), run, Console()).train()
     told = {column: scalars(run, tag) for column, tag in SERIES.items()}
     return [
         {"guards": name.removeprefix("guards "), "seed": config.seed, "tokens": step}
