@@ -38,7 +38,7 @@ from agents.config import TrainConfig, from_dict, suggest, to_dict
 from agents.data import load_dataset
 from agents.loading import WARM_START, load_policy
 from agents.preference_learning import DPO, FilteredBC
-from agents.reward_data import RewardData, Rows
+from agents.reward_data import RewardData
 from agents.reward_fitting import fit_reward_model
 from agents.runs import Run
 from agents.stored_labels import StoredLabels
@@ -48,6 +48,7 @@ from policies.actor_critic import LMActorCriticPolicy
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.base import Feedback, Score
+from qa_env.feedback.aggregation import Terms
 from qa_env.feedback.store import Store
 
 Settings = Mapping[str, Any]
@@ -193,7 +194,7 @@ def learn_averaged(warm: Run) -> dict[str, Any]:
     data = load_dataset(config)
     labelled = Supervised.from_examples(data.labelled, vocabulary, config.limits)
     number = len(labelled.source)
-    unsaid = Rows(*(np.zeros(0, np.int64) for _ in range(2)), *(np.zeros(0) for _ in range(6)))
+    unsaid = Terms(*(np.zeros(0, np.int64) for _ in range(2)), *(np.zeros(0) for _ in range(6)))
     nothing = RewardData(
         labelled.source, np.arange(number), labelled.tokens, np.ones(number), unsaid, 1.0, 0.0
     )
