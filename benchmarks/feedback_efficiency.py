@@ -47,8 +47,8 @@ from agents.warm_start import Supervised
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
-from qa_env.feedback.base import Feedback, Score
 from qa_env.feedback.aggregation import Terms
+from qa_env.feedback.base import Feedback, Score
 from qa_env.feedback.store import Store
 
 Settings = Mapping[str, Any]
