@@ -17,7 +17,7 @@ TEXTS = [
     "Who wrote Anne's well-known letter, in 1984?",
     "Lima is the capital of Peru. It has 10,500 streets (more or less); it costs $6.50 a day.",
     "The U.S. and the U.K. signed a treaty; don't ask me why!",
-    "unbelievable unbelievers believe 12345 things at 12:30",
+    "unbelievable unbelievers believe 12345 things at 12:30, since 1984. 1843 was before, 37.5 is less",
 ] * 5
 NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
