@@ -8,7 +8,8 @@ of the average simulated user of every answer. The others see labels of some ans
 annotators through the feedback store, and a reward model learns from those; ``filtered_bc_700`` and
 ``dpo_700`` learn without RL from the labels that ``oracle_700`` and ``pairs_700`` have left in their stores.
 ``averaged`` has neither labels nor RL: the reward model's networks learn the warm start's questions again,
-and their weights are averaged: so much of a gain is no merit of labels.
+and their weights are averaged: so much of a gain is no merit of labels. ``true_averaged`` begins there,
+with the settings of the runs with labels.
 Judged is accuracy on test questions, by references that no reward sees. (As in every run, the checkpoint is
 chosen by greedy answers to 256 validation questions, and the warm start is a candidate: in all alike.)
 """
@@ -31,7 +32,10 @@ from algorithms import warm_started
 from main_job import RESULTS, job, machine, write_csv
 from matplotlib.figure import Figure
 from rich.console import Console
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
 
+from agents.algorithms import begin_at
 from agents.augmentation import Augmentation
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, from_dict, suggest, to_dict
@@ -45,11 +49,13 @@ from agents.stored_labels import StoredLabels
 from agents.training import Trainer
 from agents.warm_start import Supervised
 from policies.actor_critic import LMActorCriticPolicy
+from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.aggregation import Terms
 from qa_env.feedback.base import Feedback, Score
 from qa_env.feedback.store import Store
+from qa_env.vocabulary import Vocabulary
 
 Settings = Mapping[str, Any]
 LABELLED: Settings = {
@@ -62,6 +68,11 @@ LABELLED: Settings = {
 VARIANTS: dict[str, Settings] = {
     "true": {"feedback": "reference"},
     "averaged": {},
+    "true_averaged": {
+        "feedback": "reference",
+        "imitation": {"batches": 0},
+        "rl": {"learning_rate": 3e-4},
+    },
     "oracle_700": {},
     "mistake10_700": {"ask": {"annotators": "flip10"}},
     "crowd13_flip25": {"ask": {"annotators": "flip25", "crowd": 13}},
@@ -72,7 +83,9 @@ VARIANTS: dict[str, Settings] = {
     "both_700": {"ask": {"kind": "ratings-and-pairs"}},
     "one_member_700": {"reward_model": {"members": 1, "pessimism": 0.0}},
 }
-"""What differs from the default run, and, but for ``true``, from `LABELLED`."""
+"""What differs from the default run, and, but for `TRUE`, from `LABELLED`."""
+TRUE = ("true", "true_averaged")
+"""Variants without labels: every answer is paid what it is worth."""
 OFFLINE = {"filtered_bc_700": "oracle_700", "dpo_700": "pairs_700"}
 """Learning without RL, and the variant whose labels it learns from."""
 FIELDS = ("figure", "value", "low", "high", "unit", "runs")
@@ -175,6 +188,15 @@ class ShuffledTrainer(Trainer):
         return Shuffled(super()._truth(), self.config.seed)
 
 
+class AveragedTrainer(Trainer):
+    """A training run whose RL begins at the mean of networks that have seen no label."""
+
+    def _make_model(self, lm: LSTMAttentionLM) -> BaseAlgorithm:
+        model = super()._make_model(lm)
+        begin_at(model, averaged(self.config, self.vocabulary, lm, self.data.labelled))
+        return model
+
+
 def learn(warm: Run, variant: str, timesteps: int) -> dict[str, Any]:
     """Learn as a variant does from a copy of the warm start; the content of ``results.json``."""
     if variant == "averaged":
@@ -182,7 +204,8 @@ def learn(warm: Run, variant: str, timesteps: int) -> dict[str, Any]:
     run = copied(warm, variant)
     config = variant_config(run.config(), variant, timesteps)
     run.write_json("config.json", to_dict(config))
-    trainer = ShuffledTrainer if variant == "shuffled" else Trainer
+    trainers = {"shuffled": ShuffledTrainer, "true_averaged": AveragedTrainer}
+    trainer = trainers.get(variant, Trainer)
     return trainer(config, run, Console()).train()
 
 
@@ -190,30 +213,28 @@ def learn_averaged(warm: Run) -> dict[str, Any]:
     """Average networks that have learned the labelled questions again; results as of a run."""
     start = time.perf_counter()
     loaded = load_policy(warm, WARM_START)
-    config, vocabulary, lm = loaded.config, loaded.vocabulary, loaded.policy.lm
-    data = load_dataset(config)
-    labelled = Supervised.from_examples(data.labelled, vocabulary, config.limits)
-    number = len(labelled.source)
-    unsaid = Terms(*(np.zeros(0, np.int64) for _ in range(2)), *(np.zeros(0) for _ in range(6)))
-    nothing = RewardData(
-        labelled.source, np.arange(number), labelled.tokens, np.ones(number), unsaid, 1.0, 0.0
-    )
-    settings = TrainConfig().reward_model
-    renaming = dataclasses.replace(config.augmentation, renamed=settings.renamed)
-    model = fit_reward_model(
-        nothing,
-        (labelled.source, labelled.tokens),
-        lm,
-        Augmentation(vocabulary, renaming),
-        settings,
-        vocabulary,
-        config.limits,
-        config.seed,
-    )
-    lm.load_state_dict(model.network.average())
+    data, lm = load_dataset(loaded.config), loaded.policy.lm
+    lm.load_state_dict(averaged(loaded.config, loaded.vocabulary, lm, data.labelled))
     after = loaded.judge.report(data.test, loaded.answers(data.test))
     seconds = {"total": time.perf_counter() - start}
     return {"before": warm.read_json("before.json"), "after": after, "seconds": seconds}
+
+
+def averaged(
+    config: TrainConfig, vocabulary: Vocabulary, lm: LSTMAttentionLM, labelled: Sequence[QAExample]
+) -> dict[str, Tensor]:
+    """The mean of the weights of networks that were fitted as a reward model's are, but to no label."""
+    known = Supervised.from_examples(labelled, vocabulary, config.limits)
+    number = len(known.source)
+    unsaid = Terms(*(np.zeros(0, np.int64) for _ in range(2)), *(np.zeros(0) for _ in range(6)))
+    data = RewardData(known.source, np.arange(number), known.tokens, np.ones(number), unsaid, 1.0, 0.0)
+    settings = TrainConfig().reward_model
+    changes = Augmentation(vocabulary, config.changes(settings.renamed))
+    demonstrations = (known.source, known.tokens)
+    model = fit_reward_model(
+        data, demonstrations, lm, changes, settings, vocabulary, config.limits, config.seed
+    )
+    return model.network.average()
 
 
 def learn_offline(warm: Run, method: str, source: str) -> dict[str, Any]:
@@ -259,7 +280,7 @@ def variant_config(warm: TrainConfig, variant: str, timesteps: int) -> TrainConf
         dataclasses.replace(TrainConfig(), seed=warm.seed, facts=warm.facts, log_dir=warm.log_dir)
     )
     parts = [{"rl": {"timesteps": timesteps, "eval_every": 6}, "imitation": {"epochs": 2}}, VARIANTS[variant]]
-    if variant != "true":
+    if variant not in TRUE:
         parts.insert(1, LABELLED)
     for part in parts:
         merge(values, part)
