@@ -33,14 +33,18 @@ from qa_env.vocabulary_making import VocabularyConfig
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How a data file of one's own is split; the built-in facts have their own splits."""
+    """How data of one's own is split; the built-in facts have their own splits."""
 
     labelled: int = 100
     """Questions whose reference answers the warm start may read."""
     validation: float = 0.1
-    """Share of the questions for choosing the checkpoint."""
+    """Share of the questions for choosing the checkpoint, unless validation_data names them."""
     test: float = 0.2
-    """Share of the questions for the report."""
+    """Share of the questions for the report, unless test_data names them."""
+    validation_data: str = ""
+    """Questions for choosing the checkpoint: all that ``data`` may be but the facts."""
+    test_data: str = ""
+    """Questions for the report: all that ``data`` may be but the facts."""
     seed: int = 0
 
 
@@ -126,7 +130,8 @@ class TrainConfig:
     """A training run."""
 
     data: str = "facts"
-    """"facts" (built in), a .jsonl, .csv or SQuAD .json file (or .gz of it), or module:attr."""
+    """"facts" (built in); or a .jsonl, .csv or SQuAD .json file (or .gz of it), or module:attr; or several
+    of these, joined by commas."""
     facts: FactsConfig = field(default_factory=FactsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     limits: Limits = field(default_factory=Limits)

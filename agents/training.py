@@ -20,7 +20,7 @@ from agents.augmentation import Augmentation
 from agents.bert import keep_outputs, make_language_model, write_outputs
 from agents.buffers import AnswerRolloutBuffer
 from agents.config import TrainConfig
-from agents.data import fluency_sentences, load_dataset, training_texts
+from agents.data import check_data, fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
 from agents.evaluation import METRICS, Judge, results_table
 from agents.human_feedback import HumanFeedback
@@ -83,6 +83,8 @@ class Trainer:
         set_random_seed(self.config.seed)
         with self.watch.stage("data"):
             self.data = self._rateable(load_dataset(self.config))
+            for note in self.data.notes:
+                self._tell(note)
             if self.config.feedback not in OF_USERS:
                 try_feedback(as_feedback(self.config.feedback), self.data.labelled)
             self.vocabulary, self.fluency = self._language()
@@ -393,5 +395,4 @@ def check_names(config: TrainConfig) -> None:
         as_feedback(config.ask.fallback)
     if config.vectors:
         check_width(config.vectors, config.lm.embedding)
-    if config.data != "facts" and ":" not in config.data and not Path(config.data).is_file():
-        raise QAError(f"{config.data}: no such file; check the path")
+    check_data(config)

@@ -12,12 +12,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from qa_env.answers import IntArray
-from qa_env.datasets import FactsConfig, QAExample, load_examples, make_facts
+from qa_env.datasets import QAExample
 from qa_env.encoders import ASSETS, Encoder, LSTMEncoder, encode_sources
 from qa_env.errors import QAError
-from qa_env.feedback import as_feedback, load_object, score_checked
+from qa_env.feedback import as_feedback, score_checked
 from qa_env.feedback.base import Feedback, FloatArray, Score
 from qa_env.feedback.text import exact_match
+from qa_env.sources import load_data
 from qa_env.vocabulary import FORBIDDEN, Vocabulary
 
 
@@ -38,8 +39,8 @@ class QATask:
     """The immutable part of the MDP: examples, vocabulary, encoder, feedback and limits.
 
     Args:
-        data: ``"facts"`` (the built-in questions), a path to a data file, ``"module:attr"`` naming a
-            function that returns examples, or the examples themselves.
+        data: What `load_data` takes: ``"facts"`` (the built-in questions), a path to a data file,
+            ``"module:attr"`` naming a function that returns examples, or the examples themselves.
         vocabulary: A `Vocabulary`, a path to a saved one, or None for the one in the package.
         encoder: ``"default"`` (the small trained one in the package, which goes with the package's
             vocabulary), any `Encoder`, or None: observations hold token ids only.
@@ -146,25 +147,6 @@ def encode_examples(
     contexts = vocabulary.encode_batch([e.context or "" for e in examples])
     kept = [ids if e.context is not None else None for ids, e in zip(contexts, examples, strict=True)]
     return encode_sources(questions, kept, max_source)
-
-
-def load_data(data: str | Path | Sequence[QAExample]) -> tuple[QAExample, ...]:
-    """The examples that `data` names; see `QATask`."""
-    if isinstance(data, str) and data == "facts":
-        return make_facts(FactsConfig()).unlabelled
-    if isinstance(data, str) and ":" in data and not Path(data).exists():
-        return _checked(load_object(data)(), data)
-    if isinstance(data, (str, Path)):
-        return tuple(load_examples(data))
-    return _checked(data, "data")
-
-
-def _checked(examples: Any, name: str) -> tuple[QAExample, ...]:
-    """`examples` as a tuple, or a QAError that says what was given instead."""
-    items = tuple(examples) if isinstance(examples, Sequence) else ()
-    if not items or not all(isinstance(item, QAExample) for item in items):
-        raise QAError(f"{name} must be a non-empty sequence of QAExample, got {type(examples).__name__}")
-    return items
 
 
 def load_vocabulary(vocabulary: Vocabulary | str | Path | None) -> Vocabulary:

@@ -2,6 +2,15 @@
 
 from qa_env.datasets.example import QADataset, QAExample
 from qa_env.datasets.facts import FactsConfig, make_facts
-from qa_env.datasets.loaders import load_examples, split_dataset
+from qa_env.datasets.loaders import load_examples
+from qa_env.datasets.splitting import set_apart, split_dataset
 
-__all__ = ["FactsConfig", "QADataset", "QAExample", "load_examples", "make_facts", "split_dataset"]
+__all__ = [
+    "FactsConfig",
+    "QADataset",
+    "QAExample",
+    "load_examples",
+    "make_facts",
+    "set_apart",
+    "split_dataset",
+]

@@ -39,6 +39,7 @@ class QADataset:
         validation: Questions on which choices are made (early stopping, best checkpoint).
         test: Questions for the report alone.
         collection: Passages for retrieval when a question comes without a context.
+        notes: Lines that say what was left out of the splits, and why.
     """
 
     labelled: tuple[QAExample, ...]
@@ -46,3 +47,4 @@ class QADataset:
     validation: tuple[QAExample, ...]
     test: tuple[QAExample, ...]
     collection: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

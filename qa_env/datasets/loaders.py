@@ -13,10 +13,7 @@ from typing import Any
 
 from qa_env.datasets.example import QAExample
 from qa_env.datasets.fields import as_example, shown
-from qa_env.datasets.splitting import split_dataset
 from qa_env.errors import QAError
-
-__all__ = ["load_examples", "split_dataset"]
 
 _ENDINGS = ".jsonl, .ndjson, .csv or .json (SQuAD), each also with .gz"
 _Placed = tuple[str, QAExample]  # Where it stands in the file, for messages.

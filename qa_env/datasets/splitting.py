@@ -1,8 +1,8 @@
-"""Splits a list of questions by passage."""
+"""Splits a list of questions by passage, and keeps splits apart that were given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,9 +16,10 @@ def split_dataset(
     """Splits examples by passage.
 
     All questions with answers that share a context lie in one split (without a context: those with the
-    same text). Test and validation are filled first, by whole passages, until they have their share of the
-    questions with answers; then exactly ``labelled`` questions are taken; the rest is unlabelled. Where the
-    last labelled passage has more questions than are needed, the surplus is left out.
+    same text); case and blanks make no difference. Test and validation are filled first, by whole passages,
+    until they have their share of the questions with answers; then exactly ``labelled`` questions are taken;
+    the rest is unlabelled. Where the last labelled passage has more questions than are needed, the surplus
+    is left out.
 
     Questions without answers are unlabelled, unless their passage lies in validation or test; then they are
     left out. So are questions with the metadata ``unanswerable: True``.
@@ -72,9 +73,37 @@ def split_dataset(
     )
 
 
+def set_apart(
+    splits: Mapping[str, Sequence[QAExample]],
+) -> tuple[dict[str, list[QAExample]], list[str]]:
+    """Takes care that no passage lies in two splits that were given.
+
+    Args:
+        splits: Questions by the split's name, those first that must stay whole.
+
+    Returns:
+        The splits without the questions whose passage lies in an earlier one, and a line for each split that
+        lost some.
+    """
+    apart: dict[str, list[QAExample]] = {}
+    lines = []
+    where: dict[tuple[bool, str], str] = {}  # in which split a passage lies
+    for name, examples in splits.items():
+        apart[name] = [example for example in examples if _passage(example) not in where]
+        lost = len(examples) - len(apart[name])
+        if lost:
+            others = " and ".join(dict.fromkeys(where[_passage(e)] for e in examples if _passage(e) in where))
+            lines.append(
+                f"{lost} of {len(examples)} {name} questions are on passages of the {others} data: left out"
+            )
+        where |= {_passage(example): name for example in apart[name]}
+    return apart, lines
+
+
 def _passage(example: QAExample) -> tuple[bool, str]:
     """What keeps questions together; the first part tells a context from a question of the same text."""
-    return (False, example.question) if example.context is None else (True, example.context)
+    text = example.question if example.context is None else example.context
+    return example.context is not None, " ".join(text.casefold().split())
 
 
 def _take(passages: list[list[QAExample]], count: int) -> list[QAExample]:

@@ -95,7 +95,10 @@ def make_facts(config: FactsConfig | None = None) -> QADataset:
     for (split, _), rng in zip(_SHARES, streams, strict=True):
         pool = _Pool([fact for fact in facts if split_of[fact.group] == split], config.level)
         splits[split] = _Maker(pool, config, split, rng).make(getattr(config, split))
-    return QADataset(**splits, collection=tuple(_state(fact) for fact in facts))
+    collection = tuple(_state(fact) for fact in facts)
+    return QADataset(
+        splits["labelled"], splits["unlabelled"], splits["validation"], splits["test"], collection
+    )
 
 
 def _deal_groups(facts: Iterable[Fact], rng: np.random.Generator) -> dict[str, str]:
