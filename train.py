@@ -52,7 +52,7 @@ def check_resumable(before: TrainConfig, after: TrainConfig) -> None:
     Raises:
         QAError: If the data, its limits or the network were changed.
     """
-    for name in ("data", "facts", "split", "limits", "vocabulary", "vectors", "lm", "encoder"):
+    for name in ("data", "facts", "split", "abstain", "limits", "vocabulary", "vectors", "lm", "encoder"):
         if getattr(before, name) != getattr(after, name):
             raise QAError(f"--resume cannot change {name}: start a new run for that")
 

@@ -20,6 +20,7 @@ from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.text import tokens
 from qa_env.task import encode_examples
+from qa_env.vocabulary import EOS
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str]) -> None:
         limit = loaded.config.limits.max_source
         print(f"note: question and context are longer than {limit} tokens; the end was cut", file=sys.stderr)
     (answer,) = loaded.answers([example], command.decoding, command.feedback)
-    tell(f"answer: {answer}")
+    can_abstain = loaded.vocabulary.abstain != EOS
+    tell(f"answer: {'(none: the text does not say)' if can_abstain and not answer else answer}")
 
 
 def tell(text: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa_env.errors import QAError
-from qa_env.vocabulary import SPECIAL_TOKENS, Kind, Vocabulary
+from qa_env.vocabulary import Kind, Vocabulary
 
 IntArray = NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class Augmentation:
 
     def __init__(self, vocabulary: Vocabulary, config: AugmentationConfig) -> None:
         self.config = config
-        self._kinds = vocabulary.kinds
+        self._kinds, self._spelling = vocabulary.kinds, vocabulary.spelling_tokens
         numeric = (Kind.NUMBER, Kind.DIGIT, Kind.DECIMAL)
         self._digit = np.isin(self._kinds, numeric)
         self._classes = [np.flatnonzero(self._kinds == kind) for kind in (Kind.WORD, Kind.INSIDE, *numeric)]
@@ -61,7 +61,7 @@ class Augmentation:
         chosen = rng.random(len(source)) < self.config.renamed
         source[chosen], answer[chosen] = self.rename(source[chosen], answer[chosen], rng)
         replaced = (self._kinds[source] == Kind.WORD) & (rng.random(source.shape) < self.config.replaced)
-        source[replaced] = rng.integers(len(SPECIAL_TOKENS), len(self._kinds), replaced.sum())
+        source[replaced] = rng.integers(self._spelling.start, self._spelling.stop, replaced.sum())
         return source, answer
 
     def rename(

@@ -25,6 +25,7 @@ class BeamSearch:
         max_answer: Longest answer, EOS included.
         length_penalty: 0 ranks by the log-likelihood itself, which favours short answers.
         device: Where the lanes are.
+        abstain: See `Vocabulary`.
 
     Attributes:
         total: The log-likelihood of each lane's tokens, ``(questions, beams)``, the best lane first; -inf
@@ -32,9 +33,16 @@ class BeamSearch:
     """
 
     def __init__(
-        self, questions: int, beams: int, max_answer: int, length_penalty: float, device: torch.device
+        self,
+        questions: int,
+        beams: int,
+        max_answer: int,
+        length_penalty: float,
+        device: torch.device,
+        abstain: int = EOS,
     ) -> None:
         self.beams, self.max_answer, self.length_penalty = beams, max_answer, length_penalty
+        self.abstain = abstain
         self.total = torch.full((questions, beams), -math.inf, device=device)
         self.total[:, 0] = 0  # all lanes begin alike: one of them is enough
         self.length = torch.zeros_like(self.total)
@@ -54,7 +62,7 @@ class BeamSearch:
         self.total, self.length = total.gather(1, chosen), length.gather(1, chosen)
         origin = (self._first + chosen // self.beams).flatten()
         token = tokens.view(shape).gather(1, chosen).flatten()
-        lost = self._lost(finished[origin] | (token == EOS))
+        lost = self._lost(finished[origin] | (token == EOS) | (token == self.abstain))
         return origin, token.masked_fill(lost, EOS)
 
     def _lost(self, finished: Tensor) -> Tensor:

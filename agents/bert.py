@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,15 +38,16 @@ def make_language_model(
     Raises:
         QAError: If the BERT model cannot be read, or is not the one that the run began with.
     """
+    make = partial(LSTMAttentionLM, config.lm, len(vocabulary), vocabulary.kinds, abstain=vocabulary.abstain)
     if not config.lm.bert:
-        return LSTMAttentionLM(config.lm, len(vocabulary), vocabulary.kinds)
+        return make()
     fine_tuned = config.lm.bert_rate > 0
     if fine_tuned and run.has(WARM_START):
         reader = empty_reader(run.read_json(DESCRIPTION)["model"], len(vocabulary), config.lm.bert_rate)
-        return LSTMAttentionLM(config.lm, len(vocabulary), vocabulary.kinds, reader)
+        return make(contextual=reader)
     reader = _read(config, vocabulary, run)
     contextual = reader if fine_tuned else KeptOutputs(reader, outputs)
-    lm = LSTMAttentionLM(config.lm, len(vocabulary), vocabulary.kinds, contextual)
+    lm = make(contextual=contextual)
     if run.has(WARM_START):
         return lm
     with torch.no_grad():

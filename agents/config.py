@@ -134,6 +134,9 @@ class TrainConfig:
     of these, joined by commas."""
     facts: FactsConfig = field(default_factory=FactsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+    abstain: bool = False
+    """Keep the questions that are marked unanswerable, or whose list of answers is there and empty, and give
+    the vocabulary a token that is an answer of its own and says that there is none."""
     limits: Limits = field(default_factory=Limits)
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     vectors: str = ""

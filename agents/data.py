@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.config import SplitConfig, TrainConfig
+from agents.config import TrainConfig
 from qa_env.datasets import QADataset, QAExample, make_facts, set_apart, split_dataset
 from qa_env.errors import QAError
 from qa_env.sources import FACTS, check_sources, load_data
@@ -26,20 +26,30 @@ def load_dataset(config: TrainConfig) -> QADataset:
     Raises:
         QAError: If the data is missing, empty or malformed.
     """
-    data = make_facts(config.facts) if config.data == FACTS else _own_data(config.data, config.split)
+    data = make_facts(config.facts) if config.data == FACTS else _own_data(config)
     for split in ("labelled", "unlabelled", "validation", "test"):
         if not getattr(data, split):
             raise QAError(f"the {split} split of {config.data} is empty: give more data or other shares")
     return data
 
 
-def _own_data(data: str, split: SplitConfig) -> QADataset:
-    """The splits that are given by name, and shares of `data` for those that are not."""
-    named = {"test": split.test_data, "validation": split.validation_data, "training": data}
-    loaded = {part: load_data(source) for part, source in named.items() if source}
+def _own_data(config: TrainConfig) -> QADataset:
+    """The splits that are given by name, and shares of the data for those that are not."""
+    split = config.split
     notes: list[str] = []
-    for part in [part for part in loaded if part != "training"]:
-        loaded[part] = _measurable(loaded[part], named[part], part, notes)
+    named = {"test": split.test_data, "validation": split.validation_data, "training": config.data}
+    loaded: dict[str, tuple[QAExample, ...]] = {}
+    contexts: list[str | None] = []
+    for part, source in named.items():
+        if source:
+            examples = load_data(source, config.abstain)
+            contexts += (example.context for example in examples)
+            loaded[part] = usable(examples, config.abstain, measured=part != "training")
+            notes += left_out(examples, loaded[part], f"{part} questions")
+            if not loaded[part]:
+                raise QAError(
+                    f"{source}: none of its {len(examples)} questions can be used: they have no answer"
+                )
     apart, lines = set_apart(loaded)
     for part, questions in apart.items():
         if not questions:
@@ -50,8 +60,8 @@ def _own_data(data: str, split: SplitConfig) -> QADataset:
         validation=0.0 if "validation" in apart else split.validation,
         test=0.0 if "test" in apart else split.test,
         seed=split.seed,
+        abstain=config.abstain,
     )
-    contexts = (example.context for questions in apart.values() for example in questions)
     return dataclasses.replace(
         divided,
         validation=(*divided.validation, *apart.get("validation", ())),
@@ -61,17 +71,29 @@ def _own_data(data: str, split: SplitConfig) -> QADataset:
     )
 
 
-def _measurable(
-    examples: Sequence[QAExample], source: str, part: str, notes: list[str]
-) -> tuple[QAExample, ...]:
-    """The questions that have reference answers; a line is added to the notes if others have none."""
-    answered = tuple(example for example in examples if example.answers)
-    if not answered:
-        raise QAError(f"{source}: none of its {len(examples)} questions has an answer to measure by")
-    if len(answered) < len(examples):
-        left_out = len(examples) - len(answered)
-        notes.append(f"{left_out} of {len(examples)} {part} questions have no answer to measure by: left out")
-    return answered
+def usable(examples: Sequence[QAExample], abstain: bool, measured: bool) -> tuple[QAExample, ...]:
+    """The questions that a run can use.
+
+    Args:
+        examples: All the questions.
+        abstain: Whether the run uses unanswerable ones.
+        measured: Whether it can use none that has no reference answer.
+    """
+    allowed = (example for example in examples if abstain or not example.unanswerable)
+    return tuple(example for example in allowed if example.references or not measured)
+
+
+def left_out(examples: Sequence[QAExample], kept: Sequence[QAExample], what: str) -> list[str]:
+    """Lines that say why `usable` kept so few of the examples; none if it kept all."""
+    unanswerable = sum(e.unanswerable for e in examples) - sum(e.unanswerable for e in kept)
+    others = len(examples) - len(kept) - unanswerable
+    lines = []
+    if unanswerable:
+        told = f"{unanswerable} of {len(examples)} {what} are unanswerable: left out"
+        lines.append(f"{told} (a run with --abstain uses them)")
+    if others:
+        lines.append(f"{others} of {len(examples)} {what} have no reference answer: left out")
+    return lines
 
 
 def check_data(config: TrainConfig) -> None:
@@ -85,6 +107,8 @@ def check_data(config: TrainConfig) -> None:
         raise QAError(
             "the built-in facts have their own splits: leave out split.validation-data and test-data"
         )
+    if config.data == FACTS and config.abstain:
+        raise QAError("all of the built-in facts can be answered: abstain needs data of your own")
     for source in own if config.data == FACTS else (config.data, *own):
         check_sources(source)
 

@@ -150,7 +150,7 @@ def decode(
     Raises:
         QAError: If there are more beams than tokens to write.
     """
-    tokens = policy.lm.vocabulary - len(FORBIDDEN)
+    tokens = policy.lm.vocabulary - len(FORBIDDEN) - (policy.lm.abstain != EOS)
     if config.method == "beam" and config.beams > tokens:
         raise QAError(
             f"decoding.beams must be at most {tokens}, the tokens of the vocabulary; got {config.beams}"
@@ -164,7 +164,8 @@ def decode(
     if config.method == "greedy":
         choose = likeliest(policy.sampling)
     elif config.method == "beam":
-        choose = BeamSearch(len(source), config.beams, max_answer, config.length_penalty, policy.device)
+        penalty, abstain = config.length_penalty, policy.lm.abstain
+        choose = BeamSearch(len(source), config.beams, max_answer, penalty, policy.device, abstain)
     else:
         choose = sampled(config.sampling(), generator)
     written = write(policy.lm, memory, max_answer, choose).cpu().numpy()
@@ -184,7 +185,7 @@ def write(lm: LSTMAttentionLM, memory: Memory, max_answer: int, choose: Choose) 
         state = DecoderState(*(part[origin] for part in state))
         tokens, finished = tokens[origin], finished[origin]
         tokens[:, time] = token.masked_fill(finished, PAD)
-        finished = finished | (token == EOS)
+        finished = finished | (token == EOS) | (token == lm.abstain)
         if bool(finished.all()):
             break
     return tokens

@@ -12,13 +12,14 @@ from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
 from agents.commands import parse, run_command
-from agents.data import load_dataset
+from agents.data import left_out, load_dataset, usable
 from agents.decoding import SETTINGS_OF, DecodingConfig
 from agents.evaluation import results_table
 from agents.loading import BEST, LoadedRun, load_policy
 from agents.runs import Run
-from qa_env.datasets import QAExample, load_examples
+from qa_env.datasets import QAExample
 from qa_env.errors import QAError
+from qa_env.sources import load_data
 from qa_env.task import encode_examples
 
 
@@ -29,8 +30,8 @@ class EvaluateCommand:
     run: Annotated[Positional[str], arg(metavar="RUN")]
     """The run's folder."""
     data: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="FILE")] = ()
-    """A .jsonl, .csv or SQuAD .json file (or .gz of it); may be given several times. Default: the
-    run's own test split."""
+    """A .jsonl, .csv or SQuAD .json file (or .gz of it), or what else ``train.py --data`` takes; may be given
+    several times. Default: the run's own test split."""
     checkpoint: str = BEST
     """Which weights of the run: model.safetensors, or warm_start.safetensors for before RL."""
     out: str | None = None
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     console = Console()
     reports: dict[str, dict[str, float]] = {}
     for name, examples in columns(command, loaded).items():
-        referenced = with_references(name, examples, console)
+        referenced = with_references(name, examples, loaded.config.abstain, console)
         _tell_cut(name, referenced, loaded, console)
         answers = loaded.answers(referenced, command.decoding, command.feedback)
         report = loaded.judge.report(referenced, answers)
@@ -83,21 +84,23 @@ def columns(command: EvaluateCommand, loaded: LoadedRun) -> dict[str, Sequence[Q
     paths = list(dict.fromkeys(command.data))
     short = [Path(path).name for path in paths]
     names = short if len(set(short)) == len(short) else paths
-    return {name: load_examples(path) for name, path in zip(names, paths, strict=True)}
+    abstain = loaded.config.abstain
+    return {name: load_data(path, abstain) for name, path in zip(names, paths, strict=True)}
 
 
-def with_references(name: str, examples: Sequence[QAExample], console: Console) -> list[QAExample]:
-    """The examples that have reference answers; tells how many have none.
+def with_references(
+    name: str, examples: Sequence[QAExample], abstain: bool, console: Console
+) -> Sequence[QAExample]:
+    """The examples that can be measured by: unanswerable ones if the run abstains. It tells how many cannot.
 
     Raises:
         QAError: If none has.
     """
-    referenced = [example for example in examples if example.answers]
+    referenced = usable(examples, abstain, measured=True)
     if not referenced:
         raise QAError(f"{name}: none of its {len(examples)} questions has a reference answer to measure by")
-    if len(referenced) < len(examples):
-        left_out = len(examples) - len(referenced)
-        _tell(console, f"{name}: {left_out} of {len(examples)} questions have no reference answer: left out")
+    for line in left_out(examples, referenced, "questions"):
+        _tell(console, f"{name}: {line}")
     return referenced
 
 

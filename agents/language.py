@@ -21,6 +21,11 @@ def choose_vocabulary(config: TrainConfig, texts: Sequence[str]) -> Vocabulary:
     Raises:
         QAError: If a file or a model that it should come from cannot be read.
     """
+    vocabulary = _choose(config, texts)
+    return vocabulary.with_abstain() if config.abstain else vocabulary
+
+
+def _choose(config: TrainConfig, texts: Sequence[str]) -> Vocabulary:
     if config.lm.bert:
         return load_vocabulary_of(config.lm.bert)
     settings = config.vocabulary

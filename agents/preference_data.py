@@ -14,7 +14,7 @@ from agents.warm_start import Supervised
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.task import encode_examples
-from qa_env.vocabulary import EOS, PAD, Vocabulary
+from qa_env.vocabulary import PAD, Vocabulary
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -201,9 +201,9 @@ class RatedAnswers:
 def encode_answers(texts: Sequence[str], vocabulary: Vocabulary, max_answer: int) -> IntArray:
     """Ids with EOS, PAD behind, ``(answers, max_answer)``; the row of a longer answer is PAD throughout."""
     ids = np.full((len(texts), max_answer), PAD, dtype=np.int64)
-    for row, tokens in zip(ids, vocabulary.encode_batch(list(texts)), strict=True):
-        if len(tokens) < max_answer:
-            row[: len(tokens) + 1] = [*tokens, EOS]
+    for row, tokens in zip(ids, vocabulary.encode_answers(texts), strict=True):
+        if len(tokens) <= max_answer:
+            row[: len(tokens)] = tokens
     return ids
 
 
@@ -221,7 +221,7 @@ def _check_rows(what: str, source: IntArray, answers: dict[str, IntArray]) -> No
         if ids.shape != (len(source), time):
             raise QAError(f"{what} need '{name}' of shape ({len(source)}, {time}), got {ids.shape}")
         if not (ids[:, :1] != PAD).all():
-            raise QAError(f"{what}: '{name}' has an answer without a token; an empty text is EOS alone")
+            raise QAError(f"{what}: '{name}' has an answer without a token; an empty text is one token too")
 
 
 def _check_probabilities(what: str, name: str, values: ArrayLike, number: int) -> FloatArray:

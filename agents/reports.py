@@ -33,7 +33,7 @@ def log_samples(
         cells = [
             example.question,
             *(answers[row] for answers in columns.values()),
-            (example.answers or ("",))[0],
+            (example.references or ("",))[0],
         ]
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     logger.record("eval/samples", "\n".join(lines), exclude=("stdout", "log", "json", "csv"))

@@ -19,7 +19,7 @@ from qa_env.feedback.aggregation import aggregate as fit_aggregate
 from qa_env.feedback.labels import Correction, Judgement, Pair
 from qa_env.feedback.store import AnswerRecord
 from qa_env.task import encode_examples
-from qa_env.vocabulary import EOS, PAD, Vocabulary
+from qa_env.vocabulary import PAD, Vocabulary
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -36,9 +36,9 @@ def render(
     """
     source, _ = encode_examples(examples, vocabulary, limits.max_source)
     tokens = np.full((len(answers), limits.max_answer), PAD, dtype=np.int64)
-    for row, ids in zip(tokens, vocabulary.encode_batch(list(answers)), strict=True):
-        whole = [*ids, EOS][: limits.max_answer]
-        row[: len(whole)] = whole
+    for row, ids in zip(tokens, vocabulary.encode_answers(answers), strict=True):
+        kept = ids[: limits.max_answer]
+        row[: len(kept)] = kept
     return source, tokens
 
 

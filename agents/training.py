@@ -85,6 +85,8 @@ class Trainer:
             self.data = self._rateable(load_dataset(self.config))
             for note in self.data.notes:
                 self._tell(note)
+            if self.config.abstain and not any(example.unanswerable for example in self.data.labelled):
+                self._tell("no labelled question is unanswerable: the warm start cannot teach to abstain")
             if self.config.feedback not in OF_USERS:
                 try_feedback(as_feedback(self.config.feedback), self.data.labelled)
             self.vocabulary, self.fluency = self._language()
@@ -122,7 +124,7 @@ class Trainer:
         by_people = self.config.feedback == REWARD_MODEL and self.config.ask.annotators == PEOPLE
         if self.config.feedback not in OF_USERS or by_people:
             return data
-        rateable = tuple(e for e in data.unlabelled if e.answers or e.metadata.get("value") is not None)
+        rateable = tuple(e for e in data.unlabelled if e.references or e.metadata.get("value") is not None)
         left_out = len(data.unlabelled) - len(rateable)
         if left_out:
             self._tell(
@@ -372,7 +374,7 @@ def try_feedback(feedback: Feedback, examples: Sequence[QAExample]) -> None:
         QAError: If the feedback does not return two finite numbers.
     """
     asked = (examples[0], examples[-1])
-    score_checked(feedback, asked, (asked[0].answers[0], ""), np.random.default_rng(0).spawn(2))
+    score_checked(feedback, asked, (asked[0].references[0], ""), np.random.default_rng(0).spawn(2))
 
 
 def check_names(config: TrainConfig) -> None:

@@ -18,7 +18,7 @@ from policies.reading import AnswerBatch
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 from qa_env.task import encode_examples
-from qa_env.vocabulary import EOS, PAD, Vocabulary
+from qa_env.vocabulary import PAD, Vocabulary
 
 POOL = 12
 """Minibatches among which examples are sorted by length."""
@@ -59,13 +59,13 @@ class Supervised:
     def from_examples(
         cls, examples: Sequence[QAExample], vocabulary: Vocabulary, limits: Limits
     ) -> Supervised:
-        """Encode the examples that have a reference answer, the main one of each.
+        """Encode the examples that have a reference answer, the main one of each; "" if unanswerable.
 
         Raises:
             QAError: If none has an answer that fits.
         """
-        answered = [e for e in examples if e.answers]
-        ids = [[*row, EOS] for row in vocabulary.encode_batch([e.answers[0] for e in answered])]
+        answered = [e for e in examples if e.references]
+        ids = vocabulary.encode_answers([e.references[0] for e in answered])
         fits = [len(row) <= limits.max_answer for row in ids]
         kept = [e for e, ok in zip(answered, fits, strict=True) if ok]
         if not kept:

@@ -103,7 +103,7 @@ def measure(lanes: int, case: Case, command: EnvSpeedCommand) -> dict[str, list[
     task, rng = single.task, np.random.default_rng(0)
     for example in task.examples:
         token_f1("", example.answers)
-    allowed = np.flatnonzero(task.action_mask())
+    allowed = np.flatnonzero(task.action_masks(np.zeros(1))[0])
 
     def draw() -> NDArray[np.int64]:
         actions = rng.choice(allowed, size=(task.max_answer, lanes))

@@ -156,7 +156,7 @@ def main(args: Args) -> list[float]:
     task: dict[str, Any] = {"data": args.data, "max_source": args.max_source, "max_answer": args.max_answer}
     envs = gym.make_vec("qa_env/QA-v0", args.num_envs, encoder=None, **task)
     assert isinstance(envs, QAVectorEnv)
-    agent = Agent(torch.as_tensor(envs.task.action_mask()))
+    agent = Agent(torch.as_tensor(envs.action_masks()[0]))
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5)
     rows = args.num_steps * args.num_envs
     rewards = []

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from policies.attention import ATTENTIONS, MASKED
 from qa_env.encoders import Contextual, EncoderConfig, LSTMEncoder
 from qa_env.errors import QAError
-from qa_env.vocabulary import BOS, PAD
+from qa_env.vocabulary import BOS, EOS, PAD
 
 LONGEST_RUN = 3
 """Runs of copied tokens are told apart up to this length."""
@@ -85,12 +85,14 @@ class Decoded(NamedTuple):
         embedded: The embedded token before, ``(..., embedding)``.
         attention: Weights over the source, ``(..., source)``.
         source: The source ids that the weights belong to, ``(..., source)``.
+        first: Whether the answer is empty so far, ``(...)``.
     """
 
     features: Tensor
     embedded: Tensor
     attention: Tensor
     source: Tensor
+    first: Tensor
 
     def at(self, answers: Tensor, times: Tensor) -> Decoded:
         """Some positions: ``answers (rows,)`` and ``times (rows,)`` index the two leading axes."""
@@ -121,6 +123,7 @@ class LSTMAttentionLM(nn.Module):
         vocabulary: How many tokens there are.
         kinds: The kind of each token (`Vocabulary.kinds`), ``(vocabulary,)``, for the encoder's features.
         contextual: A BERT model that the encoder reads with; see `LSTMEncoder`.
+        abstain: The token that an answer without words consists of (`Vocabulary.abstain`).
     """
 
     def __init__(
@@ -129,11 +132,12 @@ class LSTMAttentionLM(nn.Module):
         vocabulary: int,
         kinds: NDArray[np.int64] | None = None,
         contextual: Contextual | None = None,
+        abstain: int = EOS,
     ) -> None:
         super().__init__()
         if config.attention not in ATTENTIONS:
             raise QAError(f"attention must be one of {', '.join(ATTENTIONS)}; got '{config.attention}'")
-        self.config, self.vocabulary = config, vocabulary
+        self.config, self.vocabulary, self.abstain = config, vocabulary, abstain
         sizes = EncoderConfig(vocabulary, config.embedding, config.encoder_hidden, config.features)
         self.encoder = LSTMEncoder(sizes, kinds, contextual)
         self.embedding = self.encoder.embedding  # shared by encoder, decoder and output
@@ -205,7 +209,9 @@ class LSTMAttentionLM(nn.Module):
         context = torch.bmm(weights, memory.values)
         features = torch.tanh(self.combine(torch.cat((h, context), dim=2)))
         source = memory.source.unsqueeze(1).expand(-1, tokens.shape[1], -1)
-        return Decoded(features, embedded, weights, source), DecoderState(last_h, last_c, run[:, -1])
+        return Decoded(features, embedded, weights, source, tokens == BOS), DecoderState(
+            last_h, last_c, run[:, -1]
+        )
 
     def _advance(self, embedded: Tensor, state: DecoderState) -> tuple[Tensor, Tensor, Tensor]:
         """The LSTM over ``embedded (batch, time, embedding)``: all its outputs, the last output and cell."""
@@ -220,11 +226,26 @@ class LSTMAttentionLM(nn.Module):
         """Log-probability of every next token, generated or copied, ``(..., vocabulary)``."""
         logits = nn.functional.linear(self.output(decoded.features), self.embedding.weight, self.output_bias)
         if not self.config.copy:
-            return logits.log_softmax(dim=-1)
+            return self._in_place(logits.log_softmax(dim=-1), decoded)
         generate = torch.sigmoid(self.generate_gate(torch.cat((decoded.features, decoded.embedded), dim=-1)))
         mixed = generate * logits.softmax(dim=-1)
         mixed = mixed.scatter_add(-1, decoded.source, (1 - generate) * decoded.attention)
-        return mixed.clamp(min=SMALLEST).log()
+        return self._in_place(mixed.clamp(min=SMALLEST).log(), decoded)
+
+    def _in_place(self, log_probs: Tensor, decoded: Decoded) -> Tensor:
+        """The log-probabilities, `MASKED` for the tokens that may not stand at this place."""
+        if self.abstain == EOS:
+            return log_probs
+        return log_probs.scatter(-1, self.out_of_place(decoded), MASKED)
+
+    def out_of_place(self, decoded: Decoded) -> Tensor:
+        """The tokens that may not come next by their place in the answer, ``(..., n)``.
+
+        With an abstain token this is EOS at the first place and the abstain token at all others; else n is 0.
+        """
+        if self.abstain == EOS:
+            return torch.empty((*decoded.first.shape, 0), dtype=torch.long, device=decoded.first.device)
+        return torch.where(decoded.first, EOS, self.abstain).unsqueeze(-1)
 
     def probabilities_of(self, decoded: Decoded, tokens: Tensor) -> Tensor:
         """Probabilities of some next tokens, ``(rows, n)`` from ``tokens (rows, n)``.

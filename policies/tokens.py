@@ -86,7 +86,8 @@ def log_likelihood(lm: LSTMAttentionLM, decoded: Decoded, tokens: Tensor) -> Ten
         tokens: The token that comes next at each, ``(rows,)``.
     """
     forbidden = _forbidden(tokens.device).expand(len(tokens), -1)
-    chances = lm.probabilities_of(decoded, torch.cat((tokens.unsqueeze(1), forbidden), dim=1))
+    asked = torch.cat((tokens.unsqueeze(1), forbidden, lm.out_of_place(decoded)), dim=1)
+    chances = lm.probabilities_of(decoded, asked)
     allowed = 1 - chances[:, 1:].sum(1)
     return chances[:, 0].clamp(min=SMALLEST).log() - allowed.clamp(min=SMALLEST).log()
 

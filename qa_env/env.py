@@ -23,7 +23,8 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
 
     ## Action Space
     `Discrete(V)`: a token of the vocabulary. EOS ends the answer. PAD, BOS and SEP may not stand in an
-    answer (`action_masks` excludes them); choosing one ends it as EOS would.
+    answer (`action_masks` excludes them); choosing one ends it as EOS would. If the vocabulary has an
+    abstain token, it may be the first and only one, in the place of EOS: the answer's text is "" then.
 
     ## Observation Space
     A `Dict`:
@@ -66,7 +67,7 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self.task = QATask(**task)
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
-        self.answers = Answers(1, self.task.max_answer)
+        self.answers = Answers(1, self.task.max_answer, self.task.vocabulary.abstain)
         self.index = 0
         self._memory: NDArray[np.float32] | None = None
 
@@ -95,7 +96,8 @@ class QAEnv(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which tokens may be chosen, shape ``(V,)``."""
-        return self.task.action_mask()
+        (mask,) = self.task.action_masks(self.answers.lengths)
+        return np.asarray(mask)
 
     def render(self) -> str | None:
         """The question and the answer so far as text, if ``render_mode="ansi"``."""

@@ -15,12 +15,13 @@ from qa_env.feedback import load_object
 FACTS = "facts"
 
 
-def load_data(data: str | Path | Sequence[QAExample]) -> tuple[QAExample, ...]:
+def load_data(data: str | Path | Sequence[QAExample], abstain: bool = False) -> tuple[QAExample, ...]:
     """The questions that `data` names.
 
     Args:
         data: ``"facts"``; a path to a data file; ``"module:attr"`` naming a function that returns examples;
             several of the latter, joined by commas; or the examples themselves.
+        abstain: See `load_examples`.
 
     Returns:
         The questions in this order. Where two sources use an id, that of the later one is put behind the
@@ -35,7 +36,7 @@ def load_data(data: str | Path | Sequence[QAExample]) -> tuple[QAExample, ...]:
         return make_facts(FactsConfig()).unlabelled
     found: dict[str, QAExample] = {}
     for name in source_names(data):
-        for example in _load_one(name):
+        for example in _load_one(name, abstain):
             if example.id in found:
                 example = replace(example, id=f"{name}:{example.id}")
             found[example.id] = example
@@ -72,10 +73,10 @@ def check_sources(data: str) -> None:
             raise QAError(f"{name}: no such file; check the path")
 
 
-def _load_one(name: str) -> Sequence[QAExample]:
+def _load_one(name: str, abstain: bool) -> Sequence[QAExample]:
     if _is_object(name):
         return _checked(load_object(name)(), name)
-    return load_examples(name)
+    return load_examples(name, abstain)
 
 
 def _is_object(name: str) -> bool:

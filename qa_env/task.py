@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from qa_env.answers import IntArray
+from qa_env.answers import BoolArray, IntArray
 from qa_env.datasets import QAExample
 from qa_env.encoders import ASSETS, Encoder, LSTMEncoder, encode_sources
 from qa_env.errors import QAError
@@ -19,7 +19,7 @@ from qa_env.feedback import as_feedback, score_checked
 from qa_env.feedback.base import Feedback, FloatArray, Score
 from qa_env.feedback.text import exact_match
 from qa_env.sources import load_data
-from qa_env.vocabulary import FORBIDDEN, Vocabulary
+from qa_env.vocabulary import EOS, FORBIDDEN, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,14 @@ class QATask:
         """A token of the vocabulary."""
         return spaces.Discrete(len(self.vocabulary))
 
-    def action_mask(self) -> NDArray[np.bool_]:
-        """Which tokens may stand in an answer, shape ``(vocabulary,)``."""
-        mask = np.ones(len(self.vocabulary), dtype=np.bool_)
-        mask[list(FORBIDDEN)] = False
-        return mask
+    def action_masks(self, lengths: IntArray) -> BoolArray:
+        """Which tokens may come next in answers of these lengths, ``(batch, vocabulary)``."""
+        masks = np.ones((len(lengths), len(self.vocabulary)), dtype=np.bool_)
+        masks[:, list(FORBIDDEN)] = False
+        if self.vocabulary.abstain != EOS:
+            masks[lengths == 0, EOS] = False
+            masks[lengths > 0, self.vocabulary.abstain] = False
+        return masks
 
     def indices_of(self, source: IntArray) -> IntArray:
         """The ids of the examples with these source ids, ``(batch,)`` from ``(batch, max_source)``."""
@@ -128,7 +131,7 @@ class QATask:
         examples = [self.examples[i] for i in indices.tolist()]
         answers = self.texts(tokens)
         score = self.judge(examples, answers, rngs)
-        exact = [exact_match(a, e.answers) > 0 for a, e in zip(answers, examples, strict=True)]
+        exact = [exact_match(a, e.references) > 0 for a, e in zip(answers, examples, strict=True)]
         info = {
             "index": indices,
             "question": np.array([e.question for e in examples], dtype=object),

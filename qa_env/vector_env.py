@@ -73,7 +73,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.answers = Answers(num_envs, self.task.max_answer)
+        self.answers = Answers(num_envs, self.task.max_answer, self.task.vocabulary.abstain)
         self.indices: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._source = self.task.sources[self.indices]
         self._memory: NDArray[np.float32] | None = None
@@ -120,7 +120,7 @@ class QAVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
 
     def action_masks(self) -> BoolArray:
         """Which tokens each lane may choose, shape ``(num_envs, vocabulary)``."""
-        return np.tile(self.task.action_mask(), (self.num_envs, 1))
+        return self.task.action_masks(self.answers.lengths)
 
     def rate(self, source: IntArray, tokens: IntArray) -> NDArray[np.float64]:
         """Feedback on answers that no lane has written, such as greedy ones.

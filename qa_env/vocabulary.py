@@ -22,10 +22,15 @@ PAD, BOS, EOS, SEP = range(4)
 PAD fills up arrays, BOS starts an answer, EOS ends it, SEP stands between question and context.
 """
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<sep>")
+ABSTAIN_TOKEN = "<abstain>"
+"""The last token of a vocabulary that has it. It is an answer of its own, which says that there is none."""
 SMALLEST = 256 + len(SPECIAL_TOKENS)
 """Tokens that every vocabulary learned from texts has: those and the bytes."""
 FORBIDDEN = (PAD, BOS, SEP)
-"""Tokens that never stand in an answer: every action mask excludes them."""
+"""Tokens that never stand in an answer: every action mask excludes them.
+
+With an abstain token it excludes EOS at an answer's first place and the abstain token at all others.
+"""
 
 SENTENCE_ENDS = (".", "?", "!")
 WIDE_SENTENCE_ENDS = ("。", "？", "！")
@@ -72,6 +77,11 @@ class Vocabulary:
     One that is made here is a byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): any Unicode text
     has an encoding and there is no unknown token, so every answer can be spelled. One that is adopted writes
     what it can, which may be lower case only.
+
+    Attributes:
+        tokenizer: Of the `tokenizers` library.
+        abstain: The token that an answer without words consists of: the abstain token, or EOS where there is
+            none.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -83,6 +93,8 @@ class Vocabulary:
                 )
         tokenizer.encode_special_tokens = True  # "<eos>" in somebody's text is text; not kept in the file
         self.tokenizer = tokenizer
+        last = tokenizer.get_vocab_size() - 1
+        self.abstain = last if tokenizer.token_to_id(ABSTAIN_TOKEN) == last else EOS
         self._spelling = _spelling(tokenizer) if isinstance(tokenizer.decoder, decoders.ByteLevel) else None
 
     @classmethod
@@ -133,6 +145,14 @@ class Vocabulary:
         found = tokenizer if isinstance(tokenizer, Tokenizer) else _read(tokenizer)
         return cls(lay_out(found, SPECIAL_TOKENS))
 
+    def with_abstain(self) -> Vocabulary:
+        """The same tokens and the abstain token behind them."""
+        if self.abstain != EOS:
+            return self
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.add_special_tokens([ABSTAIN_TOKEN])
+        return Vocabulary(tokenizer)
+
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON."""
         self.tokenizer.save(str(path), pretty=False)
@@ -144,6 +164,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return int(self.tokenizer.get_vocab_size())
+
+    @property
+    def spelling_tokens(self) -> range:
+        """The ids of the tokens that text is made of: all but the special ones."""
+        return range(len(SPECIAL_TOKENS), len(self) - (self.abstain != EOS))
 
     @property
     def kinds(self) -> NDArray[np.int64]:
@@ -172,7 +197,13 @@ class Vocabulary:
         batch = self.tokenizer.encode_batch([as_encoded(text) for text in texts], add_special_tokens=False)
         if self._spelling is not None:  # which spells "<eos>" in bytes
             return [encoding.ids for encoding in batch]
-        return [[token for token in encoding.ids if token >= len(SPECIAL_TOKENS)] for encoding in batch]
+        spelling = self.spelling_tokens
+        return [[token for token in encoding.ids if token in spelling] for encoding in batch]
+
+    def encode_answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of whole answers: the text's and EOS, or of a blank text the `abstain` token alone."""
+        encoded = zip(texts, self.encode_batch(texts), strict=True)
+        return [[*ids, EOS] if text.strip() else [self.abstain] for text, ids in encoded]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; special tokens and a blank in front are left out.

@@ -84,6 +84,17 @@ def test_every_kind_of_the_family_can_read(kind: str, tmp_path: Path) -> None:
     assert (outputs[1, words.encode(QUESTION).__len__() :] == 0).all()
 
 
+def test_bert_reads_with_a_vocabulary_that_has_a_token_to_abstain_with(
+    folder: Path, words: Vocabulary, reader: BertReader
+) -> None:
+    able = words.with_abstain()
+    same = load_reader(str(folder), able)
+    source = sources(words, (QUESTION, CONTEXT))
+    with torch.no_grad():
+        torch.testing.assert_close(same(source), reader(source))
+    assert same.word_embeddings(8).shape == (len(words) + 1, 8)
+
+
 def test_a_row_does_not_depend_on_the_others(words: Vocabulary, reader: BertReader) -> None:
     pairs = [(QUESTION, CONTEXT), ("Which city?", None), (QUESTION, LONG), ("Lima?", "Lima.")]
     with torch.no_grad():

@@ -94,7 +94,7 @@ def test_questions_to_evaluate_that_have_no_answer_are_left_out_and_it_is_said(t
     test = write(tmp_path / "test.jsonl", [*records([30, 31]), *records([32], answers=[])])
     data = load_dataset(config(train, test_data=test, validation=0.2))
     assert len(data.test) == 4
-    assert data.notes == ("2 of 6 test questions have no answer to measure by: left out",)
+    assert data.notes == ("2 of 6 test questions have no reference answer: left out",)
 
 
 def test_several_files_are_joined_and_no_two_questions_have_one_id(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_data_that_is_not_there_is_told_before_any_work(
 def test_splits_without_a_question_that_can_be_used_are_refused(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", records(range(10)))
     blank = write(tmp_path / "blank.jsonl", records([30], answers=[]))
-    with pytest.raises(QAError, match=r"blank\.jsonl: none of its 2 questions has an answer to measure by"):
+    with pytest.raises(QAError, match=r"blank\.jsonl: none of its 2 questions can be used"):
         load_dataset(config(train, test_data=blank))
     with pytest.raises(QAError, match=r"each question of .*train\.jsonl is on a passage of the test"):
         load_dataset(config(train, test_data=write(tmp_path / "same.jsonl", records(range(12)))))

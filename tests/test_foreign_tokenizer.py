@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from qa_env.errors import QAError
-from qa_env.vocabulary import BOS, EOS, PAD, SEP, SPECIAL_TOKENS, Kind, Vocabulary
+from qa_env.vocabulary import ABSTAIN_TOKEN, BOS, EOS, PAD, SEP, SPECIAL_TOKENS, Kind, Vocabulary
 from qa_env.vocabulary_making import VocabularyConfig, make_vocabulary
 
 TEXTS = [
@@ -119,6 +119,15 @@ def test_an_adopted_vocabulary_is_saved_and_read_as_any_other(foreign: Tokenizer
         again = read(tmp_path / "vocabulary.json")
         assert again.fingerprint == vocabulary.fingerprint
         assert again.decode(again.encode(TEXTS[1])) == vocabulary.decode(vocabulary.encode(TEXTS[1]))
+
+
+def test_an_adopted_vocabulary_can_have_a_token_to_abstain_with(foreign: Tokenizer) -> None:
+    plain = Vocabulary.adopt(foreign)
+    able = plain.with_abstain()
+    assert able.tokens == [*plain.tokens, ABSTAIN_TOKEN] and able.abstain == len(plain)
+    assert able.abstain not in able.encode(f"the {ABSTAIN_TOKEN} letter")
+    assert able.decode([able.abstain]) == ""
+    assert able.encode("the letter") == plain.encode("the letter")
 
 
 def test_gaps_between_ids_are_closed() -> None:

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qa_env.datasets.example import QAExample
@@ -106,7 +106,9 @@ def test_f1_compares_text_without_blanks_by_character() -> None:
 
 
 @pytest.mark.parametrize("metric", [exact_match, token_f1])
-@pytest.mark.parametrize(("answer", "references"), [("", [""]), ("?", ["!"]), ("Tokyo", []), ("", ["Tokyo"])])
+@pytest.mark.parametrize(
+    ("answer", "references"), [("Tokyo", [""]), ("?", ["!"]), ("Tokyo", []), ("", ["Tokyo"])]
+)
 def test_without_words_or_references_nothing_is_earned(metric, answer, references) -> None:
     assert metric(answer, references) == 0.0
 
@@ -126,6 +128,7 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall_by_the_best_reference(t
 @steady
 @given(TEXTS, TEXTS)
 def test_f1_is_symmetric_and_bounded(one: str, other: str) -> None:
+    assume(tokens(one) or tokens(other))  # else only an empty reference counts as one
     assert token_f1(one, [other]) == token_f1(other, [one])
     assert 0.0 <= token_f1(one, [other]) <= 1.0
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from qa_env.bert.reader import BertReader
 from qa_env.errors import QAError
-from qa_env.vocabulary import BOS, EOS, PAD, SEP, SPECIAL_TOKENS, Vocabulary
+from qa_env.vocabulary import BOS, EOS, PAD, SEP, Vocabulary
 
 FAMILY = ("albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
 """Types of models that read both ways and take ids, an attention mask and perhaps segments."""
@@ -47,6 +47,7 @@ def load_reader(name: str, vocabulary: Vocabulary, rate: float = 0.0) -> BertRea
     tokenizer = load_tokenizer(name)
     ids = tokenizer.get_vocab()
     special = {
+        vocabulary.abstain: tokenizer.sep_token_id,
         PAD: tokenizer.pad_token_id,
         BOS: tokenizer.cls_token_id,
         EOS: tokenizer.sep_token_id,
@@ -54,15 +55,16 @@ def load_reader(name: str, vocabulary: Vocabulary, rate: float = 0.0) -> BertRea
     }
     if None in special.values():
         raise QAError(f"the tokenizer of {name} lacks one of [PAD], [CLS] and [SEP]: it is no BERT's")
-    tokens = vocabulary.tokens[len(SPECIAL_TOKENS) :]
-    unknown = [token for token in tokens if token not in ids]
+    tokens = vocabulary.tokens
+    unknown = [tokens[i] for i in vocabulary.spelling_tokens if tokens[i] not in ids]
     if unknown:
         raise QAError(
             f"the vocabulary is not that of {name}: {len(unknown)} of its {len(vocabulary)} tokens are "
             f"unknown there, such as {unknown[0]!r}"
         )
     model = _from_pretrained("AutoModel", name, dtype=torch.float32)
-    pretrained = np.array([*special.values(), *(ids[token] for token in tokens)], dtype=np.int64)
+    ids_there = [special[i] if i in special else ids[token] for i, token in enumerate(tokens)]
+    pretrained = np.array(ids_there, dtype=np.int64)
     size = model.get_input_embeddings().num_embeddings
     if pretrained.max() >= size:
         raise QAError(f"the tokenizer of {name} has ids up to {pretrained.max()}, its model {size} tokens")

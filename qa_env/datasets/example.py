@@ -15,10 +15,10 @@ class QAExample:
         id: Unique within its data set.
         question: The question's text.
         context: The passage to read, or None (closed book).
-        answers: Reference answers; the first is the main one. Empty: nobody has written one.
-        metadata: Anything else. Two keys are read by this package: ``value``, the short value that a
-            right answer must contain ("Tokyo"), and ``distractors``, a tuple of values of the same
-            kind that a right answer must not contain.
+        answers: Reference answers; the first is the main one. Empty: there is none, or nobody wrote it down.
+        metadata: Anything else. Three keys are read by this package: ``value``, the short value that a
+            right answer must contain ("Tokyo"); ``distractors``, a tuple of values of the same kind that
+            a right answer must not contain; and ``unanswerable``, True if the context does not say.
     """
 
     id: str
@@ -26,6 +26,16 @@ class QAExample:
     context: str | None = None
     answers: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unanswerable(self) -> bool:
+        """Whether the right answer is to give none."""
+        return self.metadata.get("unanswerable") is True
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The right answers; that to an unanswerable question is "" (Rajpurkar et al. 2018, SQuAD 2.0)."""
+        return ("",) if self.unanswerable else self.answers
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from qa_env.errors import QAError
 _FIELDS = ("id", "question", "context", "answers", "answer")
 
 
-def as_example(row: Mapping[str, Any], where: str, made_id: str) -> QAExample:
+def as_example(row: Mapping[str, Any], where: str, made_id: str, abstain: bool = False) -> QAExample:
     """Makes a record a question.
 
     Args:
         row: The record's fields.
         where: File and line, for messages.
         made_id: The id of a record that has none.
+        abstain: Whether a list of answers that is there and empty says that the question is unanswerable.
 
     Returns:
         The question, its text in Unicode's form NFC.
@@ -40,11 +41,23 @@ def as_example(row: Mapping[str, Any], where: str, made_id: str) -> QAExample:
     if value is not None and not isinstance(value, str):
         raise QAError(f"{where}: expected 'value' to be a text, got {shown(value)}; put it in quotes")
     metadata = {key: _nfc(field) for key, field in row.items() if key not in _FIELDS and field is not None}
+    answers = _answers(row, where)
+    if not isinstance(metadata.get("unanswerable", False), bool):
+        raise QAError(
+            f"{where}: expected 'unanswerable' to be true or false, got {shown(row['unanswerable'])}; "
+            "write it without quotes"
+        )
+    if metadata.get("unanswerable") and answers:
+        raise QAError(
+            f"{where}: expected no answers to an unanswerable question, got {shown(answers)}; drop one"
+        )
+    if abstain and row.get("answers") == []:
+        metadata.setdefault("unanswerable", True)
     return QAExample(
         id=_id(row.get("id"), where, made_id),
         question=_nfc(question.strip()),
         context=_nfc(context.strip()) or None if context else None,
-        answers=_answers(row, where),
+        answers=answers,
         metadata=metadata,
     )
 

@@ -19,14 +19,14 @@ _ENDINGS = ".jsonl, .ndjson, .csv or .json (SQuAD), each also with .gz"
 _Placed = tuple[str, QAExample]  # Where it stands in the file, for messages.
 
 
-def load_examples(path: str | Path) -> list[QAExample]:
+def load_examples(path: str | Path, abstain: bool = False) -> list[QAExample]:
     """Loads questions from a file.
 
     The ending says how to read it; each may be followed by ``.gz``:
 
     * ``.jsonl``, ``.ndjson``: one JSON object a line with ``question`` and, if you have them, ``id``,
       ``context``, ``answers`` (a list of strings; the first is the main one) or ``answer`` (a string),
-      and ``value``.
+      ``value``, and ``unanswerable`` (true or false).
     * ``.csv``: the same names in the header; several answers are separated by ``|``.
     * ``.json``: SQuAD 1.1 or 2.0. A question marked ``is_impossible`` gets no answers and the metadata
       ``unanswerable: True``.
@@ -36,6 +36,8 @@ def load_examples(path: str | Path) -> list[QAExample]:
 
     Args:
         path: The file.
+        abstain: In JSON Lines, whether a list of answers that is there and empty says that the question is
+            unanswerable; else it says as little as none.
 
     Returns:
         The examples, in the order of the file.
@@ -46,7 +48,7 @@ def load_examples(path: str | Path) -> list[QAExample]:
     path = Path(path)
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".jsonl", ".ndjson")):
-        placed = list(_read_jsonl(path, _read_text(path)))
+        placed = list(_read_jsonl(path, _read_text(path), abstain))
     elif name.endswith(".csv"):
         placed = list(_read_csv(path, _read_text(path)))
     elif name.endswith(".json"):
@@ -96,7 +98,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_jsonl(path: Path, text: str) -> Iterator[_Placed]:
+def _read_jsonl(path: Path, text: str, abstain: bool) -> Iterator[_Placed]:
     # Not splitlines(): it would also split at U+2028, which may stand inside a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -114,7 +116,7 @@ def _read_jsonl(path: Path, text: str) -> Iterator[_Placed]:
                 f'{where}: expected a JSON object such as {{"question": "..."}}, got {shown(row)}; '
                 "put each question into an object"
             )
-        yield where, as_example(row, where, f"line-{number}")
+        yield where, as_example(row, where, f"line-{number}", abstain)
 
 
 def _read_csv(path: Path, text: str) -> Iterator[_Placed]:
@@ -144,6 +146,9 @@ def _read_csv(path: Path, text: str) -> Iterator[_Placed]:
         }
         if "answers" in fields:
             fields["answers"] = [answer for answer in fields["answers"].split("|") if answer.strip()]
+        if "unanswerable" in fields:
+            said = fields["unanswerable"].strip()
+            fields["unanswerable"] = {"true": True, "false": False}.get(said.lower(), said)
         where = f"{path}, line {number}"
         yield where, as_example(fields, where, f"line-{number}")
 

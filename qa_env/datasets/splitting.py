@@ -11,7 +11,13 @@ from qa_env.errors import QAError
 
 
 def split_dataset(
-    examples: Sequence[QAExample], *, labelled: int, validation: float = 0.1, test: float = 0.2, seed: int
+    examples: Sequence[QAExample],
+    *,
+    labelled: int,
+    validation: float = 0.1,
+    test: float = 0.2,
+    seed: int,
+    abstain: bool = False,
 ) -> QADataset:
     """Splits examples by passage.
 
@@ -22,7 +28,7 @@ def split_dataset(
     is left out.
 
     Questions without answers are unlabelled, unless their passage lies in validation or test; then they are
-    left out. So are questions with the metadata ``unanswerable: True``.
+    left out. So are unanswerable questions, unless abstaining is to be learned: then they count as answered.
 
     Args:
         examples: What ``load_examples`` gave.
@@ -30,6 +36,7 @@ def split_dataset(
         validation: The share of the questions with answers for validation.
         test: The share of the questions with answers for the test.
         seed: The same seed gives the same splits.
+        abstain: Whether unanswerable questions are kept.
 
     Returns:
         The splits, and as collection the distinct contexts.
@@ -38,10 +45,10 @@ def split_dataset(
         QAError: A number is out of range, no question has an answer, or there are too few.
     """
     _check_shares(labelled, validation, test)
-    usable = [example for example in examples if example.metadata.get("unanswerable") is not True]
+    usable = [example for example in examples if abstain or not example.unanswerable]
     passages: dict[tuple[bool, str], list[QAExample]] = {}
     for example in usable:
-        if example.answers:
+        if example.references:
             passages.setdefault(_passage(example), []).append(example)
     answered = sum(len(group) for group in passages.values())
     if not answered:
@@ -63,7 +70,7 @@ def split_dataset(
         f"{answered} in all, in {len(order)} passages",
     )
     evaluated = {_passage(example) for example in (*in_test, *in_validation)}
-    unanswered = [example for example in usable if not example.answers and _passage(example) not in evaluated]
+    unanswered = [e for e in usable if not e.references and _passage(e) not in evaluated]
     return QADataset(
         labelled=tuple(in_labelled),
         unlabelled=(*(example for group in shuffled for example in group), *unanswered),

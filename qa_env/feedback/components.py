@@ -13,7 +13,7 @@ import numpy as np
 from qa_env.datasets.example import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.base import Feedback, FloatArray, Score
-from qa_env.feedback.text import exact_match, token_f1, value_accuracy, words
+from qa_env.feedback.text import abstains_rightly, exact_match, token_f1, value_accuracy, words
 
 
 class FluencyJudge(Protocol):
@@ -51,7 +51,7 @@ def require_reference(example: QAExample, name: str, *, value_will_do: bool = Fa
 
     A silent 0 would look like a wrong answer and teach the policy nothing.
     """
-    if not example.answers and not (value_will_do and example.metadata.get("value") is not None):
+    if not example.references and not (value_will_do and example.metadata.get("value") is not None):
         wanted = "reference answer or marked value" if value_will_do else "reference answer"
         raise QAError(f"'{name}' needs a {wanted}, and example '{example.id}' has none; use other feedback")
 
@@ -64,7 +64,7 @@ class ExactMatch(AnswerMetric):
     def measure(self, example: QAExample, answer: str) -> float:
         """Return 0.0 or 1.0."""
         require_reference(example, self.name)
-        return exact_match(answer, example.answers)
+        return exact_match(answer, example.references)
 
 
 class TokenF1(AnswerMetric):
@@ -75,7 +75,7 @@ class TokenF1(AnswerMetric):
     def measure(self, example: QAExample, answer: str) -> float:
         """Return the F1 in [0, 1]."""
         require_reference(example, self.name)
-        return token_f1(answer, example.answers)
+        return token_f1(answer, example.references)
 
 
 class ValueAccuracy(AnswerMetric):
@@ -95,7 +95,7 @@ class Length(AnswerMetric):
     Fit is from 1 to `max_words` words and, where there is a reference answer, within `factor` of
     the main reference's length. A shorter answer earns its share of the least fit length; one twice
     as long as the greatest fit length, or empty, earns 0. Linear, not a step, so that a policy that
-    rambles is told that a little less is a little better.
+    rambles is told that a little less is a little better. To an unanswerable question the fit length is 0.
     """
 
     name = "length"
@@ -111,6 +111,8 @@ class Length(AnswerMetric):
     def measure(self, example: QAExample, answer: str) -> float:
         """Return the fitness of the length in [0, 1]."""
         length = len(words(answer))
+        if example.unanswerable:
+            return float(length == 0)
         least, most = 1.0, float(self.max_words)
         if example.answers:
             reference = max(1, len(words(example.answers[0])))
@@ -128,7 +130,8 @@ class Repetition(AnswerMetric):
     Function for Neural Conversation Models"), which is 1 - seq-rep-n of Welleck et al. (2020, "Neural
     Text Generation with Unlikelihood Training"), times the share of words that differ from the word
     before. The second factor is needed for short answers: "Tokyo Tokyo" has a single bigram. An
-    answer of fewer than n words has no n-gram to repeat; an empty answer scores 0.
+    answer of fewer than n words has no n-gram to repeat; an empty answer scores 0. To an unanswerable
+    question an empty answer scores 1, and any other 0.
     """
 
     name = "repetition"
@@ -141,6 +144,8 @@ class Repetition(AnswerMetric):
     def measure(self, example: QAExample, answer: str) -> float:
         """Return the share in [0, 1]."""
         said = words(answer)
+        if example.unanswerable:
+            return float(not said)
         if len(said) < 2:
             return float(len(said))
         grams = list(zip(*(said[start:] for start in range(self.n)), strict=False))
@@ -160,8 +165,12 @@ class Fluency:
     def score(
         self, examples: Sequence[QAExample], answers: Sequence[str], rngs: Sequence[np.random.Generator]
     ) -> Score:
-        """Judge the answers' texts; shape ``(batch,)`` in [0, 1]."""
-        reward = self.model.score(answers)
+        """Judge the answers' texts; shape ``(batch,)`` in [0, 1]. To say nothing where that is right is 1."""
+        reward = np.where(
+            [abstains_rightly(*pair) for pair in zip(examples, answers, strict=True)],
+            1.0,
+            self.model.score(answers),
+        )
         return Score(reward, {self.name: reward})
 
 

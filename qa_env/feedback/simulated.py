@@ -21,11 +21,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qa_env.datasets.example import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.base import FloatArray, Score
-from qa_env.feedback.components import FluencyJudge, Length, Repetition, require_reference
+from qa_env.feedback.components import Fluency, FluencyJudge, Length, Repetition, require_reference
 from qa_env.feedback.text import token_f1, value_accuracy, words
 
 LOWEST, HIGHEST, SATISFIED = 1, 5, 4
@@ -98,10 +99,10 @@ class SimulatedUsers:
 
     def __init__(self, config: SimulatedUsersConfig, fluency: FluencyJudge) -> None:
         self.config = config
-        self.fluency = fluency
         self.strictness: FloatArray = np.random.default_rng(config.seed).normal(
             0.0, config.strictness_sd, config.users
         )
+        self._fluency = Fluency(fluency)
         self._length = Length(config.max_words, config.length_factor)
         self._repetition = Repetition()
 
@@ -116,7 +117,7 @@ class SimulatedUsers:
         """
         require_reference(example, self.name, value_will_do=True)
         if example.metadata.get("value") is None:
-            return token_f1(answer, example.answers)
+            return token_f1(answer, example.references)
         right = value_accuracy(example, answer)
         # A value without a written answer around it: saying it is all that can be asked.
         overlap = token_f1(answer, example.answers or (str(example.metadata["value"]),)) if right else 0.0
@@ -127,7 +128,8 @@ class SimulatedUsers:
 
         ``w_correct * correctness + (w_fluent * fluency + w_length) * form`` with form = fit length
         times freedom from repetition. Fluency counts only as far as the form is good: otherwise
-        the whole context, which is fluent and holds the value, would satisfy half the users.
+        the whole context, which is fluent and holds the value, would satisfy half the users. To an
+        unanswerable question silence is worth 1, and anything else 0.
         """
         config = self.config
         pairs = list(zip(examples, answers, strict=True))
@@ -136,7 +138,8 @@ class SimulatedUsers:
             [self._length.measure(*pair) * self._repetition.measure(*pair) for pair in pairs],
             dtype=np.float64,
         )
-        wording = config.w_fluent * self.fluency.score(answers) + config.w_length
+        fluent = self._fluency.score(examples, answers, []).reward
+        wording = config.w_fluent * fluent + config.w_length
         return config.w_correct * correct + wording * form
 
     def score(
@@ -149,7 +152,7 @@ class SimulatedUsers:
             answer's raters, 1 to 5) and "satisfied" (share of them who gave 4 or 5).
         """
         config = self.config
-        utility = self.utility(examples, answers)
+        utility, worthless = self.utility(examples, answers), _worthless(examples, answers)
         ratings = np.empty((len(answers), config.users_per_answer))
         for row, rng in enumerate(rngs):
             # Everything is always drawn, so that the stream does not depend on the answer.
@@ -157,7 +160,9 @@ class SimulatedUsers:
             noise = rng.normal(0.0, config.noise_sd, config.users_per_answer)
             lapses = rng.random(config.users_per_answer) < config.lapse
             guesses = rng.integers(LOWEST, HIGHEST + 1, config.users_per_answer)
-            meant = _rate(utility[row : row + 1], noise - self.strictness[raters], answers[row : row + 1])[0]
+            meant = _rate(utility[row : row + 1], noise - self.strictness[raters], worthless[row : row + 1])[
+                0
+            ]
             ratings[row] = np.where(lapses, guesses, meant)
         mean = ratings.mean(axis=1)
         satisfied = (ratings >= SATISFIED).mean(axis=1)
@@ -165,7 +170,7 @@ class SimulatedUsers:
 
     def ratings(self, examples: Sequence[QAExample], answers: Sequence[str]) -> FloatArray:
         """Return every user's rating without noise and lapses, shape ``(batch, users)``."""
-        return _rate(self.utility(examples, answers), -self.strictness, answers)
+        return _rate(self.utility(examples, answers), -self.strictness, _worthless(examples, answers))
 
     def satisfaction(self, examples: Sequence[QAExample], answers: Sequence[str]) -> FloatArray:
         """Return the share of all users who would give 4 or 5, without noise, shape ``(batch,)``.
@@ -175,15 +180,22 @@ class SimulatedUsers:
         return np.asarray((self.ratings(examples, answers) >= SATISFIED).mean(axis=1), dtype=np.float64)
 
 
-def _rate(utility: FloatArray, leniency: FloatArray, answers: Sequence[str]) -> FloatArray:
+def _worthless(examples: Sequence[QAExample], answers: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which answers are without words although something was to be said, shape ``(batch,)``."""
+    pairs = zip(examples, answers, strict=True)
+    return np.array([not words(answer) and not example.unanswerable for example, answer in pairs], dtype=bool)
+
+
+def _rate(utility: FloatArray, leniency: FloatArray, worthless: NDArray[np.bool_]) -> FloatArray:
     """Return grades from 1 to 5, shape ``(batch, raters)``.
 
     Args:
         utility: Worth of each answer, shape ``(batch,)``.
         leniency: Grades that each rater adds, shape ``(raters,)``.
-        answers: The answers' text; one without words is a 1 for the most lenient user too.
+        worthless: Answers that are a 1 for the most lenient user too, shape ``(batch,)``.
     """
     # floor(x + 0.5), since np.round takes 2.5 to 2 and 3.5 to 4.
     grades = np.floor(1.5 + 4.0 * utility[:, None] + leniency[None, :])
-    empty = np.array([not words(answer) for answer in answers], dtype=bool)
-    return np.asarray(np.where(empty[:, None], LOWEST, np.clip(grades, LOWEST, HIGHEST)), dtype=np.float64)
+    return np.asarray(
+        np.where(worthless[:, None], LOWEST, np.clip(grades, LOWEST, HIGHEST)), dtype=np.float64
+    )

@@ -15,7 +15,9 @@ Questions for Machine Comprehension of Text", EMNLP). What is different here, an
   Dataset for Chinese Machine Reading Comprehension", EMNLP). Its own F1 counts the longest common run of
   such words; here F1 is that of SQuAD, so that one metric serves every language. Blanks between them do
   not count, so "约翰·史密斯" is "约翰史密斯".
-* An answer without any word scores 0, even against a reference without words.
+* An answer without any word scores 0, even against a reference without words. Only where the reference
+  is empty, since the question is unanswerable, it is right, and any other answer wrong (Rajpurkar et al.
+  2018, "Know What You Don't Know: Unanswerable Questions for SQuAD", ACL).
 """
 
 from __future__ import annotations
@@ -139,6 +141,7 @@ class _References(NamedTuple):
     """Reference answers as the metrics compare them."""
 
     spaced: frozenset[str]
+    """Without those that hold nothing but punctuation."""
     lengths: tuple[int, ...]
     """Words in each reference."""
     counts: dict[str, tuple[int, ...]]
@@ -150,24 +153,28 @@ def _read_references(references: tuple[str, ...]) -> _References:
     said = [tokens(reference) for reference in references]
     every = map(sys.intern, frozenset().union(*said))  # saves memory
     counts = {word: tuple([one.count(word) for one in said]) for word in every}
-    return _References(frozenset(map(" ".join, said)), tuple(map(len, said)), counts)
+    spaced = frozenset(" ".join(one) for one, text in zip(said, references, strict=True) if one or not text)
+    return _References(spaced, tuple(map(len, said)), counts)
 
 
 def exact_match(answer: str, references: Iterable[str]) -> float:
     """Return 1.0 if the words of the normalised answer are those of any normalised reference, else 0.0.
 
-    Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
+    Source: Rajpurkar et al. (2016). No references: 0.0. An answer without words matches an empty reference
+    (Rajpurkar et al. 2018).
     """
-    said = _read(answer).spaced
-    return float(bool(said) and said in _read_references(tuple(references)).spaced)
+    return float(_read(answer).spaced in _read_references(tuple(references)).spaced)
 
 
 def token_f1(answer: str, references: Iterable[str]) -> float:
     """Return the F1 of the answer's and a reference's words as multisets, the best over references.
 
-    Source: Rajpurkar et al. (2016). No references, or an answer without words: 0.0.
+    Source: Rajpurkar et al. (2016). No references: 0.0. An answer without words: 1.0 if a reference is empty
+    too, else 0.0 (Rajpurkar et al. 2018).
     """
     said, known = tokens(answer), _read_references(tuple(references))
+    if not said:
+        return float("" in known.spaced)
     shared = known.counts.keys() & said
     if not shared:
         return 0.0
@@ -209,8 +216,11 @@ def value_accuracy(example: QAExample, answer: str) -> float:
     the candidates earns nothing, since ``metadata["distractors"]`` are among them; a distractor is
     ignored where a right answer may well say it: it is part of the value or of a reference, or the
     question itself mentions it. The question, repeated word for word, is not part of the answer
-    ("What is the capital of Luxembourg?" names the right value).
+    ("What is the capital of Luxembourg?" names the right value). To an unanswerable question an answer
+    without words is right, and no other.
     """
+    if example.unanswerable:
+        return float(abstains_rightly(example, answer))
     value = example.metadata.get("value")
     rights = example.answers if value is None else (str(value),)
     said = _without_question(answer, example.question)
@@ -221,6 +231,11 @@ def value_accuracy(example: QAExample, answer: str) -> float:
         if mentions(said, distractor) and not any(mentions(text, distractor) for text in allowed):
             return 0.0
     return 1.0
+
+
+def abstains_rightly(example: QAExample, answer: str) -> bool:
+    """Return whether the question is unanswerable and the answer says nothing."""
+    return example.unanswerable and not words(answer)
 
 
 def _without_question(answer: str, question: str) -> str:
