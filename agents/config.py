@@ -130,8 +130,8 @@ class TrainConfig:
     """A training run."""
 
     data: str = "facts"
-    """"facts" (built in); or a .jsonl, .csv or SQuAD .json file (or .gz of it), or module:attr; or several
-    of these, joined by commas."""
+    """"facts" (built in); or a .jsonl, .csv or SQuAD .json file (or .gz of it), hf:NAME:SPLIT (Hugging Face),
+    reasoning-gym:TASK:SIZE:SEED, or module:attr; or several of these, joined by commas."""
     facts: FactsConfig = field(default_factory=FactsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     abstain: bool = False
@@ -148,7 +148,7 @@ class TrainConfig:
     feedback: str = "simulated"
     """"simulated" (users who rate every answer), "reward-model" (people label some answers, a model learns
     from them), "reference" (what the average simulated user thinks, without noise), a built-in reward (f1,
-    exact_match, value, ...), or module:attr."""
+    exact_match, value, reasoning-gym, ...), or module:attr."""
     labels: int = 700
     """reward-model: how many labels people are asked for in all."""
     feedback_store: str = ""

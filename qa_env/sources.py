@@ -1,4 +1,4 @@
-"""Where questions come from: files, a user's own function, or the built-in facts."""
+"""Where questions come from: files, the hub, task generators, a function of one's own, the built-in facts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qa_env.datasets import FactsConfig, QAExample, load_examples, make_facts
+from qa_env.datasets.hub import HUB, check_hub, load_hub
+from qa_env.datasets.reasoning import REASONING, check_reasoning, load_reasoning
 from qa_env.errors import QAError
 from qa_env.feedback import load_object
 
@@ -19,9 +21,10 @@ def load_data(data: str | Path | Sequence[QAExample], abstain: bool = False) -> 
     """The questions that `data` names.
 
     Args:
-        data: ``"facts"``; a path to a data file; ``"module:attr"`` naming a function that returns examples;
-            several of the latter, joined by commas; or the examples themselves.
-        abstain: See `load_examples`.
+        data: ``"facts"``; a path to a data file (`load_examples`); ``"hf:NAME:SPLIT"``, a data set of Hugging
+            Face (`load_hub`); ``"reasoning-gym:TASK"`` (`load_reasoning`); ``"module:attr"``, a function that
+            returns examples; several of the latter four, joined by commas; or the examples themselves.
+        abstain: Whether a list of answers that is there and empty says that the question is unanswerable.
 
     Returns:
         The questions in this order. Where two sources use an id, that of the later one is put behind the
@@ -34,13 +37,13 @@ def load_data(data: str | Path | Sequence[QAExample], abstain: bool = False) -> 
         return _checked(data, "data")
     if isinstance(data, str) and data == FACTS:
         return make_facts(FactsConfig()).unlabelled
-    found: dict[str, QAExample] = {}
+    found: list[QAExample] = []
+    ids: set[str] = set()
     for name in source_names(data):
-        for example in _load_one(name, abstain):
-            if example.id in found:
-                example = replace(example, id=f"{name}:{example.id}")
-            found[example.id] = example
-    return tuple(found.values())
+        examples = [replace(e, id=f"{name}:{e.id}") if e.id in ids else e for e in _load_one(name, abstain)]
+        found += examples
+        ids |= {example.id for example in examples}
+    return tuple(found)
 
 
 def source_names(data: str | Path) -> list[str]:
@@ -66,14 +69,22 @@ def check_sources(data: str) -> None:
     """Look up what can be looked up without reading it.
 
     Raises:
-        QAError: If a file is missing.
+        QAError: If a file, a library or a task is missing, or a name is malformed.
     """
     for name in source_names(data):
-        if not _is_object(name) and not Path(name).is_file():
+        if name.startswith(HUB):
+            check_hub(name)
+        elif name.startswith(REASONING):
+            check_reasoning(name)
+        elif not _is_object(name) and not Path(name).is_file():
             raise QAError(f"{name}: no such file; check the path")
 
 
 def _load_one(name: str, abstain: bool) -> Sequence[QAExample]:
+    if name.startswith(HUB):
+        return load_hub(name, abstain)
+    if name.startswith(REASONING):
+        return load_reasoning(name)
     if _is_object(name):
         return _checked(load_object(name)(), name)
     return load_examples(name, abstain)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qa_env.datasets.example import QAExample
 from qa_env.errors import QAError
 
+Placed = tuple[str, QAExample]
+"""A question and where it stands, for messages."""
 _FIELDS = ("id", "question", "context", "answers", "answer")
 
 
@@ -94,6 +96,23 @@ def _nfc(text: Any) -> Any:
     if isinstance(text, dict):
         return {key: _nfc(item) for key, item in text.items()}
     return text
+
+
+def distinct(placed: Sequence[Placed]) -> list[QAExample]:
+    """Returns the examples of one source.
+
+    Raises:
+        QAError: Two have the same id.
+    """
+    first: dict[str, str] = {}
+    for where, example in placed:
+        if example.id in first:
+            raise QAError(
+                f"{where}: expected an id of its own, got {example.id!r}, which {first[example.id]} has too; "
+                "change or remove one of them"
+            )
+        first[example.id] = where
+    return [example for _, example in placed]
 
 
 def shown(found: object) -> str:

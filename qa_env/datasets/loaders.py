@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from qa_env.datasets.example import QAExample
-from qa_env.datasets.fields import as_example, shown
+from qa_env.datasets.fields import Placed, as_example, distinct, shown
 from qa_env.errors import QAError
 
 _ENDINGS = ".jsonl, .ndjson, .csv or .json (SQuAD), each also with .gz"
-_Placed = tuple[str, QAExample]  # Where it stands in the file, for messages.
 
 
 def load_examples(path: str | Path, abstain: bool = False) -> list[QAExample]:
@@ -57,15 +56,7 @@ def load_examples(path: str | Path, abstain: bool = False) -> list[QAExample]:
         raise QAError(f"{path}: expected a file that ends in {_ENDINGS}; rename it or convert it")
     if not placed:
         raise QAError(f"{path}: expected at least one question, found none; add one")
-    first: dict[str, str] = {}
-    for where, example in placed:
-        if example.id in first:
-            raise QAError(
-                f"{where}: expected an id of its own, got {example.id!r}, which {first[example.id]} has too; "
-                "change or remove one of them"
-            )
-        first[example.id] = where
-    return [example for _, example in placed]
+    return distinct(placed)
 
 
 def _read_text(path: Path) -> str:
@@ -98,7 +89,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_jsonl(path: Path, text: str, abstain: bool) -> Iterator[_Placed]:
+def _read_jsonl(path: Path, text: str, abstain: bool) -> Iterator[Placed]:
     # Not splitlines(): it would also split at U+2028, which may stand inside a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -119,7 +110,7 @@ def _read_jsonl(path: Path, text: str, abstain: bool) -> Iterator[_Placed]:
         yield where, as_example(row, where, f"line-{number}", abstain)
 
 
-def _read_csv(path: Path, text: str) -> Iterator[_Placed]:
+def _read_csv(path: Path, text: str) -> Iterator[Placed]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = [name.strip() for name in _next_row(path, rows) or ()]
     if "question" not in header:
@@ -164,7 +155,7 @@ def _next_row(path: Path, rows: Any) -> list[str] | None:
     return row
 
 
-def _read_squad(path: Path, text: str) -> Iterator[_Placed]:
+def _read_squad(path: Path, text: str) -> Iterator[Placed]:
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:

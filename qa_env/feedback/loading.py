@@ -13,6 +13,7 @@ from qa_env.datasets.example import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.base import Feedback, FunctionFeedback, RewardFunction, Score, check_reward
 from qa_env.feedback.components import ExactMatch, Length, Repetition, TokenF1, ValueAccuracy
+from qa_env.feedback.reasoning import ReasoningGym
 
 FeedbackSource = Feedback | RewardFunction | str
 
@@ -22,6 +23,7 @@ BUILT_IN: dict[str, Callable[[], Feedback]] = {
     "value": ValueAccuracy,
     "length": Length,
     "repetition": Repetition,
+    "reasoning-gym": ReasoningGym,
 }
 
 
