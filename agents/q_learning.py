@@ -170,7 +170,7 @@ def demonstrate(model: AnswerDQN | AnswerQRDQN, labelled: Sequence[QAExample]) -
     task: QATask = model.env.get_attr("task", indices=0)[0]
     data = Supervised.from_examples(labelled, task.vocabulary, Limits(task.sources.shape[1], task.max_answer))
     rngs = np.random.default_rng(model.seed).spawn(len(data.examples))
-    score = task.judge(data.examples, [example.references[0] for example in data.examples], rngs)
+    score = task.judge(data.examples, task.texts(data.tokens), rngs)
     for source, tokens, reward in zip(data.source, data.tokens, score.reward, strict=True):
         answer = tokens[tokens != PAD]
         earned = np.zeros(len(answer))

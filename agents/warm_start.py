@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ class WarmStartConfig:
     batch_size: int = 16
     """Answers a gradient step."""
     learning_rate: float = 2e-3
+    references: Literal["main", "all"] = "main"
+    """Which reference answers are learned: the main one of each question (the first that is not too long), or
+    in each epoch one of them, drawn anew."""
     patience: int = 4
     """Epochs without a better validation loss before it stops."""
     critic_rollouts: int = 2
@@ -41,43 +45,54 @@ class WarmStartConfig:
 
 @dataclass(frozen=True)
 class Supervised:
-    """Questions with one reference answer each, as ids.
+    """Questions with reference answers, as ids.
 
     Attributes:
         examples: The questions.
         source: ``(examples, max_source)``.
-        tokens: The answers with EOS, ``(examples, max_answer)``.
-        cut: How many examples did not fit the limits: sources are cut, answers too long are left out.
+        tokens: The main answers with EOS, ``(examples, max_answer)``.
+        references: All the answers, those of one question behind each other, ``(answers, max_answer)``.
+        number: How many there are to each question, ``(examples,)``.
+        cut: How many examples did not fit the limits: sources are cut, and left out is what has only answers
+            that are too long.
     """
 
     examples: tuple[QAExample, ...]
     source: NDArray[np.int64]
     tokens: NDArray[np.int64]
+    references: NDArray[np.int64]
+    number: NDArray[np.int64]
     cut: int
 
     @classmethod
     def from_examples(
         cls, examples: Sequence[QAExample], vocabulary: Vocabulary, limits: Limits
     ) -> Supervised:
-        """Encode the examples that have a reference answer, the main one of each; "" if unanswerable.
+        """Encode the examples that have a reference answer; it is "" if they are unanswerable.
+
+        The main answer is the first that fits the limits.
 
         Raises:
             QAError: If none has an answer that fits.
         """
         answered = [e for e in examples if e.references]
-        ids = vocabulary.encode_answers([e.references[0] for e in answered])
-        fits = [len(row) <= limits.max_answer for row in ids]
-        kept = [e for e, ok in zip(answered, fits, strict=True) if ok]
+        ids = iter(vocabulary.encode_answers([text for e in answered for text in e.references]))
+        fitting = [
+            [row for _ in e.references if len(row := next(ids)) <= limits.max_answer] for e in answered
+        ]
+        kept = [e for e, rows in zip(answered, fitting, strict=True) if rows]
         if not kept:
             raise QAError(
                 f"no labelled question: supervised training needs reference answers of at most "
                 f"{limits.max_answer} tokens, and none of {len(examples)} examples has one"
             )
         source, cut = encode_examples(kept, vocabulary, limits.max_source)
-        tokens = np.full((len(kept), limits.max_answer), PAD, dtype=np.int64)
-        for row, answer in zip(tokens, (row for row, ok in zip(ids, fits, strict=True) if ok), strict=True):
+        number = np.array([len(rows) for rows in fitting if rows])
+        references = np.full((number.sum(), limits.max_answer), PAD, dtype=np.int64)
+        for row, answer in zip(references, (row for rows in fitting for row in rows), strict=True):
             row[: len(answer)] = answer
-        return cls(tuple(kept), source, tokens, cut + fits.count(False))
+        tokens = references[np.cumsum(number) - number]
+        return cls(tuple(kept), source, tokens, references, number, cut + len(answered) - len(kept))
 
     def batches(
         self, size: int, device: torch.device | str = "cpu"
@@ -92,10 +107,17 @@ class Supervised:
         augmentation: Augmentation,
         rng: np.random.Generator,
         device: torch.device | str = "cpu",
+        references: str = "main",
     ) -> Iterator[tuple[AnswerBatch, torch.Tensor]]:
-        """One epoch in random order, every example changed by the `augmentation`."""
+        """One epoch in random order, every example changed by the `augmentation`.
+
+        With `references` "all" each answer is any one of its question's.
+        """
+        tokens = self.tokens
+        if references == "all":
+            tokens = self.references[np.cumsum(self.number) - 1 - rng.integers(self.number)]
         for rows in bucketed(self.source, size, rng):
-            yield as_batch(*augmentation(self.source[rows], self.tokens[rows], rng), device)
+            yield as_batch(*augmentation(self.source[rows], tokens[rows], rng), device)
 
 
 def bucketed(source: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -158,7 +180,8 @@ def warm_start(
     best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
     for epoch in range(config.epochs):
         losses = []
-        for batch, tokens in train.shuffled(config.batch_size, augmentation, rng, policy.device):
+        epoch_of = train.shuffled(config.batch_size, augmentation, rng, policy.device, config.references)
+        for batch, tokens in epoch_of:
             loss = -policy.log_likelihood(batch, tokens).mean()
             optimizer.zero_grad()
             loss.backward()

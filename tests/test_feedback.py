@@ -238,7 +238,16 @@ def test_length_falls_linearly_on_both_sides() -> None:
     length = Length(max_words=5)
     lengths = [length.measure(QAExample("x", "?"), " ".join(["w"] * count)) for count in range(12)]
     assert lengths == pytest.approx([0, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0])
-    assert reward(Length(), "Tokyo") == pytest.approx(1 / 3)
+    assert reward(Length(factor=1.0), "Tokyo") == pytest.approx(1 / 4)
+
+
+def test_a_length_is_fit_if_it_suits_any_reference() -> None:
+    short, long = "Tokyo", " ".join(["far"] * 60)
+    example = QAExample("x", "Where?", answers=(short, long))
+    answers = {words: " ".join(["w"] * words) for words in (1, 2, 15, 30, 100, 180)}
+    fitness = {words: Length().measure(example, answer) for words, answer in answers.items()}
+    assert fitness == {1: 1.0, 2: 1.0, 15: 0.5, 30: 1.0, 100: 1.0, 180: 0.5}
+    assert all(Length().measure(example, reference) == 1.0 for reference in example.answers)
 
 
 def test_repetition_spares_short_and_varied_answers() -> None:

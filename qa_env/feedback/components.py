@@ -92,9 +92,9 @@ class ValueAccuracy(AnswerMetric):
 class Length(AnswerMetric):
     """1 for an answer of a fit length, falling linearly to 0 on both sides.
 
-    Fit is from 1 to `max_words` words and, where there is a reference answer, within `factor` of
-    the main reference's length. A shorter answer earns its share of the least fit length; one twice
-    as long as the greatest fit length, or empty, earns 0. Linear, not a step, so that a policy that
+    Fit is within `factor` of a reference's length, whichever suits the answer best; where there is no
+    reference, from 1 to `max_words` words. A shorter answer earns its share of the least fit length; one
+    twice as long as the greatest fit length, or empty, earns 0. Linear, not a step, so that a policy that
     rambles is told that a little less is a little better. To an unanswerable question the fit length is 0.
     """
 
@@ -113,14 +113,14 @@ class Length(AnswerMetric):
         length = len(words(answer))
         if example.unanswerable:
             return float(length == 0)
-        least, most = 1.0, float(self.max_words)
-        if example.answers:
-            reference = max(1, len(words(example.answers[0])))
-            most = min(most, reference * self.factor)
-            least = min(most, max(1.0, reference / self.factor))
-        if length < least:
-            return length / least
-        return max(0.0, 1.0 - max(0.0, length - most) / most)
+        references = [max(1, len(words(reference))) for reference in example.answers]
+        fit = [(max(1.0, number / self.factor), number * self.factor) for number in references]
+        return max(_fitness(length, *bounds) for bounds in fit or [(1.0, float(self.max_words))])
+
+
+def _fitness(length: int, least: float, most: float) -> float:
+    """Return how fit a length is of which those from `least` to `most` are."""
+    return length / least if length < least else max(0.0, 1.0 - max(0.0, length - most) / most)
 
 
 class Repetition(AnswerMetric):

@@ -47,7 +47,7 @@ class SimulatedUsersConfig:
         noise_sd: Standard deviation of the noise on each rating, in grades.
         lapse: Probability of a rating drawn uniformly from 1 to 5.
         max_words: Greatest fit length where there is no reference answer; see `components.Length`.
-        length_factor: How far from the main reference's length is still fit.
+        length_factor: How far from a reference's length is still fit.
         seed: Seed of the users' strictness, drawn once.
     """
 
