@@ -273,7 +273,7 @@ def best_answers(
     except QAError:
         raise
     except Exception as error:
-        if all(example.answers for example in examples):
+        if all(example.references for example in examples):
             raise
         raise QAError(
             f"feedback '{feedback.name}' fails where there is no reference answer ({error!r:.80}): "

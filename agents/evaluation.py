@@ -41,8 +41,8 @@ class Judge:
         pairs = list(zip(examples, answers, strict=True))
         return {
             "accuracy": np.array([value_accuracy(e, a) for e, a in pairs]),
-            "exact_match": np.array([exact_match(a, e.answers) for e, a in pairs]),
-            "f1": np.array([token_f1(a, e.answers) for e, a in pairs]),
+            "exact_match": np.array([exact_match(a, e.references) for e, a in pairs]),
+            "f1": np.array([token_f1(a, e.references) for e, a in pairs]),
             "fluency": self.fluency.score(answers),
             "satisfaction": self.users.satisfaction(examples, answers),
             "length": np.array([float(len(words(a))) for a in answers]),

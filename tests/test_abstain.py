@@ -457,6 +457,8 @@ def test_a_run_learns_is_measured_and_answers_with_the_token(
     assert "" in answers
     after = Run.open(folder).read_json("results.json")["after"]
     assert loaded.judge.report(test, answers) == after
+    right = [exact_match(text, e.references) for e, text in zip(test, answers, strict=True)]
+    assert after["exact_match"] == pytest.approx(np.mean(right)) and after["f1"] >= after["exact_match"] > 0
     capsys.readouterr()
     evaluate.main([str(folder), "--data", path, "--out", str(tmp_path / "out.json")])
     assert json.loads((tmp_path / "out.json").read_text())["reports"]["d.jsonl"]["examples"] == len(records)
