@@ -6,11 +6,13 @@
 from qa_env.feedback.base import Feedback, FloatArray, FunctionFeedback, RewardFunction, Score, check_reward
 from qa_env.feedback.components import (
     AnswerMetric,
+    ChrF,
     ExactMatch,
     Fluency,
     FluencyJudge,
     Length,
     Repetition,
+    RougeL,
     TokenF1,
     ValueAccuracy,
     WeightedSum,
@@ -21,6 +23,7 @@ from qa_env.feedback.simulated import SimulatedUsers, SimulatedUsersConfig
 __all__ = [
     "BUILT_IN",
     "AnswerMetric",
+    "ChrF",
     "ExactMatch",
     "Feedback",
     "FeedbackSource",
@@ -31,6 +34,7 @@ __all__ = [
     "Length",
     "Repetition",
     "RewardFunction",
+    "RougeL",
     "Score",
     "SimulatedUsers",
     "SimulatedUsersConfig",

@@ -13,6 +13,7 @@ import numpy as np
 from qa_env.datasets.example import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.base import Feedback, FloatArray, Score
+from qa_env.feedback.overlap import chrf, rouge_l
 from qa_env.feedback.text import abstains_rightly, exact_match, token_f1, value_accuracy, words
 
 
@@ -76,6 +77,28 @@ class TokenF1(AnswerMetric):
         """Return the F1 in [0, 1]."""
         require_reference(example, self.name)
         return token_f1(answer, example.references)
+
+
+class RougeL(AnswerMetric):
+    """Longest common subsequence with the best reference (Lin 2004): for answers in free wording."""
+
+    name = "rouge_l"
+
+    def measure(self, example: QAExample, answer: str) -> float:
+        """Return the F-measure in [0, 1]."""
+        require_reference(example, self.name)
+        return rouge_l(answer, example.references)
+
+
+class ChrF(AnswerMetric):
+    """Character n-grams shared with the best reference (Popović 2015)."""
+
+    name = "chrf"
+
+    def measure(self, example: QAExample, answer: str) -> float:
+        """Return the F2 in [0, 1]."""
+        require_reference(example, self.name)
+        return chrf(answer, example.references)
 
 
 class ValueAccuracy(AnswerMetric):

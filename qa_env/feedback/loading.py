@@ -12,7 +12,15 @@ import numpy as np
 from qa_env.datasets.example import QAExample
 from qa_env.errors import QAError
 from qa_env.feedback.base import Feedback, FunctionFeedback, RewardFunction, Score, check_reward
-from qa_env.feedback.components import ExactMatch, Length, Repetition, TokenF1, ValueAccuracy
+from qa_env.feedback.components import (
+    ChrF,
+    ExactMatch,
+    Length,
+    Repetition,
+    RougeL,
+    TokenF1,
+    ValueAccuracy,
+)
 from qa_env.feedback.reasoning import ReasoningGym
 
 FeedbackSource = Feedback | RewardFunction | str
@@ -20,6 +28,8 @@ FeedbackSource = Feedback | RewardFunction | str
 BUILT_IN: dict[str, Callable[[], Feedback]] = {
     "exact_match": ExactMatch,
     "f1": TokenF1,
+    "rouge_l": RougeL,
+    "chrf": ChrF,
     "value": ValueAccuracy,
     "length": Length,
     "repetition": Repetition,
