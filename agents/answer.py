@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
 from agents.commands import parse, run_command
 from agents.decoding import DecodingConfig
-from agents.loading import LoadedRun, load_policy
+from agents.loading import load_policy
+from agents.passages import collection_of
 from agents.runs import Run
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
-from qa_env.feedback.text import tokens
 from qa_env.task import encode_examples
 from qa_env.vocabulary import EOS
+
+WITHOUT_COLLECTION = "give a text to read by --context, or --passages 0 to answer without one"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def main(arguments: Sequence[str]) -> None:
     loaded = load_policy(run)
     context = command.context
     if context is None and command.passages:
-        found = best_passages(command.question, passages_of(run, loaded), command.passages)
+        found = collection_of(run, WITHOUT_COLLECTION).find(command.question, command.passages)
+        if not found:
+            raise QAError("no passage of the collection shares a word with the question; give --context")
         tell("\n".join(["passages:", *(f"  {passage}" for passage in found)]))
         context = " ".join(found)
     example = QAExample("question", command.question.strip(), context)
@@ -74,45 +76,6 @@ def tell(text: str) -> None:
     """
     console = Console()
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=not console.is_terminal)
-
-
-def passages_of(run: Run, loaded: LoadedRun) -> list[str]:
-    """The run's collection.
-
-    Raises:
-        QAError: If it is empty, or the run never learned to read a context.
-    """
-    ways = "give a text to read by --context, or --passages 0 to answer without one"
-    if loaded.config.data == "facts" and not loaded.config.facts.open_book:
-        raise QAError(f"{run.folder} was trained closed book and has not learned to read passages: {ways}")
-    collection = run.collection()
-    if not collection:
-        raise QAError(f"{run.folder} has no collection of passages: {ways}")
-    return collection
-
-
-def best_passages(question: str, collection: Sequence[str], count: int) -> list[str]:
-    """The passages that share the most telling words with the question, the best first.
-
-    BM25 (Robertson & Zaragoza 2009) on the words that the answers' metrics use. Equals stay in the
-    collection's order; passages that share no word are not returned.
-
-    Raises:
-        QAError: If no passage shares a word.
-    """
-    with warnings.catch_warnings():
-        # bm25s tries the optional packages it finds (jax, numba), and those may warn when imported.
-        warnings.simplefilter("ignore")
-        import bm25s
-    index = bm25s.BM25()
-    index.index([tokens(passage) or [""] for passage in collection], show_progress=False)
-    known = [word for word in tokens(question) if word in index.vocab_dict]
-    scores = index.get_scores(known) if known else np.zeros(len(collection))
-    order = np.argsort(-scores, kind="stable")[:count]
-    found = [collection[i] for i in order if scores[i] > 0]
-    if not found:
-        raise QAError("no passage of the collection shares a word with the question; give --context")
-    return found
 
 
 if __name__ == "__main__":

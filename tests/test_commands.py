@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ import agents.training
 import train
 from agents import answer, evaluate
 from agents.algorithms import ALGORITHMS
-from agents.answer import best_passages
 from agents.callbacks import FeedbackLog
 from agents.commands import run_command
 from agents.data import load_dataset
@@ -35,11 +35,11 @@ from agents.evaluation import METRICS
 from agents.loading import BEST, WARM_START, load_policy
 from agents.offline import OfflineAlgorithm
 from agents.offline_algorithms import OFFLINE
+from agents.passages import PassageIndex
 from agents.q_learning import AnswerDQN
 from agents.runs import Run
 from agents.self_imitation import SelfImitation
 from qa_env.datasets import FactsConfig, QAExample, make_facts
-from qa_env.errors import QAError
 from qa_env.feedback.labels import Rating
 from qa_env.feedback.store import AnswerRecord, FeedbackEvent, Query, Store
 
@@ -264,7 +264,8 @@ def test_evaluation_of_a_loaded_run_repeats_its_report(
         assert written["checkpoint"] == name
         assert written["reports"] == {"facts:test": {**results[when], "examples": 20}}
         printed = said(capsys)
-        assert all(word in printed for word in ("facts:test", *METRICS))
+        shown = METRICS if results[when]["abstained"] else METRICS[:-1]
+        assert all(word in printed for word in ("facts:test", *shown))
 
 
 def test_frozen_encoder_survives_saving_and_loading(tmp_path: Path) -> None:
@@ -342,15 +343,10 @@ def test_a_context_too_long_is_told(finished: Run, capsys: pytest.CaptureFixture
 
 def test_finds_the_passage_that_holds_the_fact() -> None:
     facts = make_facts(FactsConfig(labelled=1, unlabelled=0, validation=20, test=0, counterfactual=0.0))
-    assert (
-        best_passages("What is the capital of Japan?", facts.collection, 6)[0]
-        == "The capital of Japan is Tokyo."
-    )
+    index = PassageIndex(facts.collection)
+    assert index.find("What is the capital of Japan?", 6)[0] == "The capital of Japan is Tokyo."
     found = [
-        any(
-            example.metadata["value"] in passage
-            for passage in best_passages(example.question, facts.collection, 6)
-        )
+        any(example.metadata["value"] in passage for passage in index.find(example.question, 6))
         for example in facts.validation
     ]
     assert sum(found) / len(found) >= 0.85  # "What does one pay with in Spain?" shares but one word
@@ -358,10 +354,10 @@ def test_finds_the_passage_that_holds_the_fact() -> None:
 
 def test_passages_of_equal_worth_keep_their_order() -> None:
     collection = ["?", "Red is a colour.", "A stone is hard.", "Green is a colour.", "東京は日本の首都です。"]
-    assert best_passages("Which COLOUR?", collection, 9) == ["Red is a colour.", "Green is a colour."]
-    assert best_passages("日本", collection, 1) == ["東京は日本の首都です。"]
-    with pytest.raises(QAError, match="shares a word"):
-        best_passages("why", collection, 2)
+    index = PassageIndex(collection)
+    assert index.find("Which COLOUR?", 9) == ["Red is a colour.", "Green is a colour."]
+    assert index.find("日本", 1) == ["東京は日本の首都です。"]
+    assert index.find("why", 2) == []
 
 
 # Stopping and going on
@@ -641,6 +637,66 @@ def test_files_of_one_name_are_told_apart(finished: Run, own_files: dict[str, Pa
     assert [*json.loads((tmp_path / "out.json").read_text())["reports"]] == [str(file) for file in files]
 
 
+def test_evaluates_settings_in_one_table(
+    finished: Run, own_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = (
+        f"--data in-domain=test --data other={own_files['own.csv']} --closed-book test --look-up at=test"
+    )
+    arguments = (*settings.split(), "--errors", 2)
+    for name in ("out.json", "out.csv"):
+        assert run(evaluate.main, finished.folder, *arguments, "--out", tmp_path / name) == 0
+    printed, told = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
+    names = ["in-domain", "other", "facts:test, closed book", "at"]
+    assert [*told["reports"]] == [*told["types"]] == [*told["errors"]] == names
+    assert [setting["reads"] for setting in told["settings"].values()] == [
+        "contexts",
+        "contexts",
+        "nothing",
+        "passages",
+    ]
+    assert [*told["types"]["other"]] == ["what"]  # colour is the flag
+    assert sum(numbers["examples"] for numbers in told["types"]["at"].values()) == 20
+    for name in names:
+        assert f"wrong answers, {name}:" in printed
+        assert len(told["errors"][name]) == 2 and told["errors"][name][0]["f1"] < 1
+    assert printed.count("   reference: ") == 2 * 8  # of two calls
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = {row.pop("figure"): row for row in csv.DictReader(file)}
+    f1 = told["reports"]["other"]
+    assert rows["other/f1"] == {
+        **{key: str(f1[name]) for key, name in (("value", "f1"), ("low", "f1_low"), ("high", "f1_high"))},
+        "unit": "share",
+        "runs": "1",
+    }
+    assert rows["other/what/length"]["unit"] == "words" and rows["at/examples"]["value"] == "20"
+
+
+def test_a_setting_reads_what_it_says(finished: Run, tmp_path: Path) -> None:
+    loaded = load_policy(finished)
+    questions = [replace(e, context=None) for e in load_dataset(loaded.config).test]
+    index = PassageIndex(finished.collection())
+    found = [replace(e, context=" ".join(index.find(e.question, 3))) for e in questions]
+    arguments = ("--closed-book", "test", "--look-up", "test", "--passages", 3)
+    assert run(evaluate.main, finished.folder, *arguments, "--out", tmp_path / "out.json") == 0
+    reports = json.loads((tmp_path / "out.json").read_text())["reports"]
+    for name, examples in (("facts:test, closed book", questions), ("facts:test, looked up", found)):
+        expected = loaded.judge.report(examples, loaded.answers(examples))
+        assert reports[name] == {**expected, "examples": 20}
+
+
+def test_types_of_questions_by_a_field(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [{**r, "task": f"t{i % 2}"} for i, r in enumerate(own_records()[:30])]
+    write_jsonl(tmp_path / "own.jsonl", records)
+    data = ("--data", tmp_path / "own.jsonl", "--by", "task", "--out", tmp_path / "out.json")
+    assert run(evaluate.main, finished.folder, *data) == 0
+    types = json.loads((tmp_path / "out.json").read_text())["types"]["own.jsonl"]
+    assert {kind: numbers["examples"] for kind, numbers in types.items()} == {"t0": 15, "t1": 15}
+    assert "by task" in said(capsys)
+
+
 # Bad input: one line, status 2, and nothing trained
 
 
@@ -786,6 +842,8 @@ def test_bad_ways_of_decoding(
 def test_no_passages_to_look_up(copied: Run, refused: Refused) -> None:
     copied.save_vocabulary(copied.vocabulary(), ())
     assert "has no collection of passages" in refused(answer.main, copied.folder, "Where?")
+    without = refused(evaluate.main, copied.folder, "--look-up", "test")
+    assert "has no collection of passages: leave out --look-up" in without
     config = copied.read_json("config.json")
     copied.write_json("config.json", {**config, "facts": {**config["facts"], "open_book": False}})
     assert "trained closed book" in refused(answer.main, copied.folder, "Where?")
@@ -801,6 +859,13 @@ def test_bad_input_of_evaluation(finished: Run, tmp_path: Path, refused: Refused
     assert "there is no folder" in refused(evaluate.main, folder, "--out", tmp_path / "none" / "out.json")
     assert "cannot write" in refused(evaluate.main, folder, "--out", tmp_path)
     assert "did you mean '--data'?" in refused(evaluate.main, folder, "--dat", "x")
+    assert "got an empty name" in refused(evaluate.main, folder, "--data", "=x.jsonl")
+    assert "2 settings are named 'x'" in refused(
+        evaluate.main, folder, "--data", "x=test", "--look-up", "x=test"
+    )
+    assert "--by relatio: no question has this field" in refused(evaluate.main, folder, "--by", "relatio")
+    assert "--errors must be 0 or more" in refused(evaluate.main, folder, "--errors", -1)
+    assert "--passages must be 1 or more" in refused(evaluate.main, folder, "--passages", 0)
 
 
 def test_files_of_another_vocabulary_are_refused(
