@@ -37,10 +37,24 @@ class WarmStartConfig:
     references: Literal["main", "all"] = "main"
     """Which reference answers are learned: the main one of each question (the first that is not too long), or
     in each epoch one of them, drawn anew."""
+    rate_decay: float = 1.0
+    """What the learning rate is multiplied by after an epoch without a better validation loss."""
+    dropout: float = 0.0
+    """Share of what the model reads that is left out while it learns: with thousands of labelled questions it
+    learns them by heart otherwise. Where there are few, names are renamed instead (`augmentation`)."""
     patience: int = 4
     """Epochs without a better validation loss before it stops."""
     critic_rollouts: int = 2
     """Rollouts on which the value head is fitted before the first policy update."""
+
+    def __post_init__(self) -> None:
+        """Raise a QAError if a share is out of its range."""
+        if not 0 < self.rate_decay <= 1:
+            raise QAError(
+                f"warm_start.rate_decay must be greater than 0 and at most 1, got {self.rate_decay}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise QAError(f"warm_start.dropout must be from 0 to less than 1, got {self.dropout}")
 
 
 @dataclass(frozen=True)
@@ -179,21 +193,31 @@ def warm_start(
     optimizer = make_optimizer(policy.lm, config.learning_rate)
     best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
     for epoch in range(config.epochs):
-        losses = []
-        epoch_of = train.shuffled(config.batch_size, augmentation, rng, policy.device, config.references)
-        for batch, tokens in epoch_of:
-            loss = -policy.log_likelihood(batch, tokens).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(policy.lm.parameters(), 1.0)
-            optimizer.step()
-            losses.append(loss.item())
+        policy.set_training_mode(True)
+        with policy.lm.dropping(config.dropout):
+            batches = train.shuffled(config.batch_size, augmentation, rng, policy.device, config.references)
+            losses = [_step(policy, optimizer, *batch) for batch in batches]
+        policy.set_training_mode(False)
         validation_loss = negative_log_likelihood(policy, validation)
         report(epoch, float(np.mean(losses)), validation_loss)
         if validation_loss < best_loss:
             best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), validation_loss, 0
         else:
             waited += 1
+            for group in optimizer.param_groups:
+                group["lr"] *= config.rate_decay
             if waited > config.patience:
                 break
     policy.lm.load_state_dict(best)
+
+
+def _step(
+    policy: LMActorCriticPolicy, optimizer: torch.optim.Optimizer, batch: AnswerBatch, tokens: torch.Tensor
+) -> float:
+    """One gradient step on a minibatch; its loss before."""
+    loss = -policy.log_likelihood(batch, tokens).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(policy.lm.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()

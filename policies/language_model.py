@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -154,6 +156,19 @@ class LSTMAttentionLM(nn.Module):
         if config.copy:
             self.generate_gate = nn.Linear(config.hidden + config.embedding, 1)
 
+    @contextmanager
+    def dropping(self, share: float) -> Iterator[None]:
+        """Within it, a model in training mode leaves out that share of what it reads.
+
+        Left out are parts of the embeddings of the source, of the encoder's outputs and of the attentional
+        vectors (Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting").
+        """
+        self.encoder.dropout.p = share
+        try:
+            yield
+        finally:
+            self.encoder.dropout.p = 0.0
+
     def freeze_encoder(self) -> None:
         """Cut the encoder off from training: a frozen copy of it that no longer shares the embedding."""
         embedding: nn.Embedding = nn.Embedding.from_pretrained(
@@ -207,7 +222,7 @@ class LSTMAttentionLM(nn.Module):
         scores = scores + gains.gather(2, run)
         weights = torch.softmax(scores, dim=2)
         context = torch.bmm(weights, memory.values)
-        features = torch.tanh(self.combine(torch.cat((h, context), dim=2)))
+        features = self.encoder.dropout(torch.tanh(self.combine(torch.cat((h, context), dim=2))))
         source = memory.source.unsqueeze(1).expand(-1, tokens.shape[1], -1)
         return Decoded(features, embedded, weights, source, tokens == BOS), DecoderState(
             last_h, last_c, run[:, -1]

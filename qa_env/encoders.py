@@ -162,6 +162,7 @@ class LSTMEncoder(nn.Module):
         self.forward_lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
         self.backward_lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True)
         self.residual = nn.Linear(config.embedding, self.width, bias=False)
+        self.dropout = nn.Dropout(0.0)  # a warm start turns it on
 
     def forward(self, source: Tensor) -> Tensor:
         """Encode ids of shape ``(batch, source)`` to outputs of shape ``(batch, source, width)``."""
@@ -175,12 +176,12 @@ class LSTMEncoder(nn.Module):
             features = self.feature_embedding(source_features(ids, self.kinds))
             embedded = embedded + features + self._align(embedded, ids)
         sentence = sentences(ids, self.kinds)
-        embedded = self.pool_words(embedded, sentence, valid)
+        embedded = self.pool_words(self.dropout(embedded), sentence, valid)
         flip = reversal(valid)
         ahead, _ = self.forward_lstm(embedded)
         backwards, _ = self.backward_lstm(take_rows(embedded, flip))
         outputs = torch.cat((ahead, take_rows(backwards, flip)), dim=2) + self.residual(embedded)
-        outputs = self.pool_outputs(outputs, sentence, valid) * valid.unsqueeze(2)
+        outputs = self.dropout(self.pool_outputs(outputs, sentence, valid)) * valid.unsqueeze(2)
         return nn.functional.pad(outputs, (0, 0, 0, source.shape[1] - longest))
 
     def _align(self, embedded: Tensor, ids: Tensor) -> Tensor:
