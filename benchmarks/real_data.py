@@ -1,0 +1,288 @@
+"""Real questions: a warm start on some of the references, then RL on the other questions from ratings.
+
+    python benchmarks/real_data.py FOLDER --vectors VECTORS.txt --bert MODEL
+
+`FOLDER` has a folder for each data set, with ``train.jsonl.gz``, ``dev.jsonl.gz`` and perhaps
+``test.jsonl.gz``: a question a line, as `train.py --data` reads them. Of each data set a part of the training
+questions is labelled; RL gets the rest, without their references, and the ratings of SIMULATED users, who go
+by the references (`SimulatedUsers.correctness`). The checkpoint is chosen on validation questions. Reported
+are the questions of a file of their own.
+
+Beside ``warm`` (before RL) and ``rl`` (after) stand ``ceiling``, the same network with all training questions
+labelled and no RL, and ``trivial``, the better of two answers that need no reading: the most frequent one of
+the labelled questions, and the whole context.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from curves import scalars
+from main_job import RESULTS, machine, write_csv
+from matplotlib.figure import Figure
+from real_data_settings import DATA, Files, settings_of
+from rich.console import Console
+
+from agents.commands import parse, run_command
+from agents.config import TrainConfig, suggest
+from agents.data import load_dataset
+from agents.loading import WARM_START, load_policy
+from agents.runs import Run
+from agents.training import Trainer
+from qa_env.datasets import QAExample
+from qa_env.errors import QAError
+
+METRICS = ("accuracy", "exact_match", "f1", "rouge_l", "satisfaction")
+SIDES = ("trivial", "warm", "rl", "ceiling")
+LEFT = 40
+"""Training questions that the ceiling leaves unlabelled, since a run needs some."""
+FIELDS = ("figure", "value", "low", "high", "unit", "runs")
+RUN_FIELDS = ("data", "seed", "side", "task", "metric", "value", "questions", "seconds")
+CURVE_FIELDS = ("data", "seed", "tokens", "metric", "value")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RealDataCommand:
+    """Train on real questions, and measure."""
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """Where the folders of the data sets are."""
+    vectors: str = ""
+    """A file of word vectors with at most 50 dimensions, for the data sets that use some."""
+    bert: str = ""
+    """A BERT model, for those that read with one."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each is the seed of the run and of the choice of what is labelled."""
+    only: tuple[str, ...] = tuple(DATA)
+    """Which data sets and variants."""
+    ceiling: bool = True
+    """Whether to train with all labels too."""
+    device: str = "cpu"
+    out: str = str(RESULTS / "real_data.csv")
+    """The CSV file of the figures; runs, curves and picture lie beside it. What is there of other data sets
+    and seeds is kept."""
+    log_dir: str = "runs/real_data"
+    """Folder in which the runs' folders are made."""
+
+    def __post_init__(self) -> None:
+        """Raise a QAError for an unknown data set, or if there is nothing to do."""
+        for name in self.only:
+            if name not in DATA:
+                raise QAError(f"unknown data set '{name}'{suggest(name, list(DATA))}")
+        if not self.seeds:
+            raise QAError("--seeds needs a seed")
+        if not Path(self.folder).is_dir():
+            raise QAError(f"no folder {self.folder} with data sets")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run everything, seed by seed; the files are written anew after each run."""
+    command = parse(RealDataCommand, arguments, prog="python benchmarks/real_data.py")
+    files = Files(Path(command.folder), command.vectors, command.bert)
+    results = Results.read(command.out)
+    for seed in command.seeds:
+        for name in command.only:
+            config = settings_of(name, files, seed, command.device, command.log_dir)
+            results.replace(*learn(name, config))
+            if command.ceiling:
+                results.add(all_labelled(name, config))
+            results.write()
+    print(markdown(results.figures()))
+    print(f"\n{machine()}; every number is in {command.out}")
+
+
+def learn(name: str, config: TrainConfig) -> tuple[list[Row], list[Row]]:
+    """Warm start and RL; rows of the measurements and of the learning curve."""
+    run = Run.create(config)
+    results = Trainer(config, run, Console()).train()
+    data = load_dataset(config)
+    seconds = results["seconds"]
+    before = seconds["data"] + seconds["warm_start"]
+    rows = measured(name, config.seed, "warm", run, WARM_START, data.test, before)
+    rows += measured(name, config.seed, "rl", run, "model.safetensors", data.test, seconds["total"])
+    rows += trivial(name, config.seed, run, data.labelled, data.test)
+    curve = [
+        {"data": name, "seed": config.seed, "tokens": step, "metric": metric, "value": value}
+        for metric in METRICS
+        for step, value in scalars(run, f"eval/{metric}").items()
+    ]
+    return rows, curve
+
+
+def all_labelled(name: str, config: TrainConfig) -> list[Row]:
+    """The network with nearly all training questions labelled; rows of the measurements."""
+    data = load_dataset(config)
+    labelled = len(data.labelled) + len(data.unlabelled) - LEFT
+    most = dataclasses.replace(
+        config,
+        split=dataclasses.replace(config.split, labelled=labelled),
+        rl=dataclasses.replace(config.rl, timesteps=0),
+        imitation=dataclasses.replace(config.imitation, batches=0, epochs=0),
+    )
+    run = Run.create(most)
+    results = Trainer(most, run, Console()).train()
+    return measured(name, config.seed, "ceiling", run, WARM_START, data.test, results["seconds"]["total"])
+
+
+def measured(
+    name: str, seed: int, side: str, run: Run, weights: str, test: Sequence[QAExample], seconds: float
+) -> list[Row]:
+    """A row for each metric, over all test questions and for each task if the questions name one."""
+    loaded = load_policy(run, weights)
+    return rows_of(name, seed, side, loaded.judge.measure(test, loaded.answers(test)), test, seconds)
+
+
+def trivial(
+    name: str, seed: int, run: Run, labelled: Sequence[QAExample], test: Sequence[QAExample]
+) -> list[Row]:
+    """Rows as of `measured` for the better of the two answers that need no reading, metric by metric."""
+    judge = load_policy(run, WARM_START).judge
+    common = Counter(e.answers[0] for e in labelled).most_common(1)[0][0]
+    kinds = [[common] * len(test), [e.context or common for e in test]]
+    tried = [rows_of(name, seed, "trivial", judge.measure(test, answers), test, 0.0) for answers in kinds]
+    return [max(pair, key=lambda row: row["value"]) for pair in zip(*tried, strict=True)]
+
+
+def rows_of(
+    name: str,
+    seed: int,
+    side: str,
+    values: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]],
+    test: Sequence[QAExample],
+    seconds: float,
+) -> list[Row]:
+    """Means of the metrics ``(questions,)``."""
+    tasks = np.array([str(e.metadata.get("task", "")) for e in test])
+    parts = {"": np.ones(len(test), dtype=bool)} | {t: tasks == t for t in sorted(set(tasks)) if t}
+    return [
+        {
+            "data": name,
+            "seed": seed,
+            "side": side,
+            "task": task,
+            "metric": metric,
+            "value": float(values[metric][chosen].mean()),
+            "questions": int(chosen.sum()),
+            "seconds": seconds,
+        }
+        for task, chosen in parts.items()
+        for metric in METRICS
+    ]
+
+
+class Results:
+    """The rows of all runs, and the files that they are in."""
+
+    def __init__(self, out: Path, runs: list[Row], curves: list[Row]) -> None:
+        self.out, self.runs, self.curves = out, runs, curves
+
+    @classmethod
+    def read(cls, out: str) -> Results:
+        """What the files hold already."""
+        path = Path(out)
+        return cls(path, read_csv(with_ending(path, "runs")), read_csv(with_ending(path, "curves")))
+
+    def replace(self, runs: list[Row], curve: list[Row]) -> None:
+        """Put a run's rows in the place of those of the same data and seed."""
+        which = (runs[0]["data"], runs[0]["seed"])
+        self.runs = [row for row in self.runs if (row["data"], row["seed"]) != which] + runs
+        self.curves = [row for row in self.curves if (row["data"], row["seed"]) != which] + curve
+
+    def add(self, runs: list[Row]) -> None:
+        """Add rows."""
+        self.runs += runs
+
+    def figures(self) -> list[Row]:
+        """The mean over the seeds of each figure, and the least and the greatest of them."""
+        found: dict[str, list[float]] = {}
+        for row in self.runs:
+            task = f"_{row['task']}" if row["task"] else ""
+            name = f"{row['data']}{task}_{row['metric']}_{row['side']}"
+            found.setdefault(name, []).append(row["value"])
+        return [
+            dict(zip(FIELDS, (name, float(np.mean(v)), min(v), max(v), "share", len(v)), strict=True))
+            for name, v in found.items()
+        ]
+
+    def write(self) -> None:
+        """Write figures, runs, curves and picture."""
+        write_csv(str(self.out), FIELDS, self.figures())
+        write_csv(str(with_ending(self.out, "runs")), RUN_FIELDS, self.runs)
+        write_csv(str(with_ending(self.out, "curves")), CURVE_FIELDS, self.curves)
+        picture(self.curves).savefig(self.out.with_suffix(".png"), dpi=120)
+
+
+def with_ending(path: Path, ending: str) -> Path:
+    """The file beside `path` whose name ends so."""
+    return path.with_name(f"{path.stem}_{ending}.csv")
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Rows that `write_csv` wrote, numbers as numbers; none if there is no file."""
+    if not path.is_file():
+        return []
+    numbers = {"seed": int, "tokens": int, "questions": int, "value": float, "seconds": float}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {name: numbers.get(name, str)(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def markdown(figures: Sequence[Mapping[str, Any]]) -> str:
+    """A table with a line for each data set and metric, and the share of the gap that RL closed."""
+    found = {figure["figure"]: figure for figure in figures}
+    lines = [
+        "| data and metric | trivial | warm start | after RL | all labels | gap closed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(figure["figure"].rsplit("_", 1)[0] for figure in figures):
+        sides = [found.get(f"{name}_{side}") for side in SIDES]
+        cells = ["" if side is None else cell(side) for side in sides]
+        lines.append(f"| {name} | {' | '.join(cells)} | {closed(sides)} |")
+    return "\n".join(lines)
+
+
+def cell(figure: Mapping[str, Any]) -> str:
+    """``mean (least–greatest)``."""
+    mean, low, high = (f"{figure[name]:.3f}" for name in ("value", "low", "high"))
+    return mean if low == high else f"{mean} ({low}–{high})"
+
+
+def closed(sides: Sequence[Mapping[str, Any] | None]) -> str:
+    """What share of the way from the warm start to all labels RL went."""
+    _, warm, rl, ceiling = sides
+    if warm is None or rl is None or ceiling is None or not ceiling["value"] > warm["value"]:
+        return ""
+    return f"{(rl['value'] - warm['value']) / (ceiling['value'] - warm['value']):.0%}"
+
+
+def picture(curves: Sequence[Mapping[str, Any]]) -> Figure:
+    """F1 on validation questions over the tokens written: a panel a data set, a line a seed."""
+    names = list(dict.fromkeys(row["data"] for row in curves))
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
+        own = [row for row in curves if row["data"] == name and row["metric"] == "f1"]
+        for seed in dict.fromkeys(row["seed"] for row in own):
+            line = sorted((row["tokens"], row["value"]) for row in own if row["seed"] == seed)
+            axes.plot(*zip(*line, strict=True), marker=".", label=f"seed {seed}")
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("tokens in RL")
+        axes.set_ylabel("F1, validation")
+        axes.legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    run_command(main)

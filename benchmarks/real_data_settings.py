@@ -1,0 +1,118 @@
+"""The data sets and the settings that `real_data.py` trains with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from feedback_efficiency import merge
+
+from agents.config import TrainConfig, from_dict, to_dict
+from qa_env.errors import QAError
+
+Settings = Mapping[str, Any]
+VECTORS, MODEL = "the word vectors", "the BERT model"
+"""Stand for what the command line names."""
+READING: Settings = {
+    "augmentation": {"renamed": 0.0, "replaced": 0.0},  # there are labels enough not to make up others
+    "warm_start": {"epochs": 8, "patience": 2, "rate_decay": 0.5, "dropout": 0.2, "batch_size": 32},
+}
+WITH_VECTORS: Settings = {
+    "vocabulary": {"kind": "words", "size": 20000},
+    "vectors": VECTORS,
+    "lm": {"embedding": 50},
+}
+WITH_BERT: Settings = {"lm": {"bert": MODEL}}
+QAMR: Settings = {
+    "data": "qamr/train",
+    "split": {"labelled": 4000, "validation": 0.03, "test_data": "qamr/dev"},
+    "limits": {"max_source": 160, "max_answer": 24},
+}
+SQUAD: Settings = {
+    "data": "squad11/train,squad-newwiki/train",
+    "split": {
+        "labelled": 4000,
+        "validation_data": "squad11/dev,squad-newwiki/dev",
+        "test_data": "squad11/test,squad-newwiki/test",
+    },
+    "limits": {"max_source": 400, "max_answer": 32},
+}
+BABI: Settings = {
+    "data": "babi-v11/train",
+    "split": {"labelled": 4000, "validation": 0.05, "test_data": "babi-v11/dev"},
+    "limits": {"max_source": 320, "max_answer": 8},
+}
+FAIRYTALE: Settings = {
+    "data": "fairytaleqa/train",
+    "split": {"labelled": 3000, "validation": 0.05, "test_data": "fairytaleqa/dev"},
+    "limits": {"max_source": 640, "max_answer": 40},
+}
+CMRC: Settings = {
+    "data": "cmrc2018/dev",
+    "split": {"labelled": 1000, "validation": 0.1, "test_data": "cmrc2018/trial"},
+    "vocabulary": {"kind": "characters", "size": 4000},
+    "limits": {"max_source": 640, "max_answer": 40},
+}
+DATA: dict[str, tuple[Settings, ...]] = {
+    "qamr": (QAMR, WITH_VECTORS),
+    "qamr_bert": (QAMR, WITH_BERT),
+    "squad": (SQUAD, WITH_BERT),
+    "babi": (BABI,),
+    "fairytaleqa": (FAIRYTALE, WITH_VECTORS),
+    "cmrc2018": (CMRC,),
+    "qamr_no_vectors": (QAMR, WITH_VECTORS, {"vectors": ""}),
+    "qamr_no_copy": (QAMR, WITH_VECTORS, {"lm": {"copy": False}}),
+    "qamr_additive": (QAMR, WITH_VECTORS, {"lm": {"attention": "additive"}}),
+}
+"""What differs from the default run, beside `READING`; later parts win."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the command line names.
+
+    Attributes:
+        folder: Where the folders of the data sets are.
+        vectors: A file of word vectors.
+        bert: A BERT model.
+    """
+
+    folder: Path
+    vectors: str
+    bert: str
+
+    def filled(self, settings: Settings, name: str) -> dict[str, Any]:
+        """The settings with files in place of what stands for them.
+
+        Raises:
+            QAError: If one is needed and not named.
+        """
+        return {key: self._filled(key, value, name) for key, value in settings.items()}
+
+    def _filled(self, key: str, value: Any, name: str) -> Any:
+        if isinstance(value, Mapping):
+            return self.filled(value, name)
+        if key in ("data", "validation_data", "test_data"):
+            return ",".join(str(self.folder / f"{part}.jsonl.gz") for part in value.split(","))
+        for placeholder, option in ((VECTORS, "vectors"), (MODEL, "bert")):
+            if value == placeholder:
+                if not getattr(self, option):
+                    raise QAError(f"{name} needs {placeholder}: give --{option}")
+                return getattr(self, option)
+        return value
+
+
+def settings_of(name: str, files: Files, seed: int, device: str, log_dir: str) -> TrainConfig:
+    """The settings of a run.
+
+    Raises:
+        QAError: If a file is needed and not named.
+    """
+    values = to_dict(TrainConfig(seed=seed, device=device, log_dir=log_dir))
+    for part in (READING, *DATA[name]):
+        merge(values, files.filled(part, name))
+    values["split"]["seed"] = seed
+    config: TrainConfig = from_dict(TrainConfig, values)
+    return config
