@@ -1,4 +1,4 @@
-"""From runs with labels to figures: gains, shares of the true reward's gain, intervals over seeds, a picture."""
+"""From runs with labels to figures: gains, shares of the true gain, intervals over seeds, a picture."""
 
 from __future__ import annotations
 
