@@ -62,7 +62,8 @@ def main(arguments: Sequence[str]) -> None:
     _, cut = encode_examples([example], loaded.vocabulary, loaded.config.limits.max_source)
     if cut:
         limit = loaded.config.limits.max_source
-        print(f"note: question and context are longer than {limit} tokens; the end was cut", file=sys.stderr)
+        told = f"question and context are longer than {limit} tokens; some sentences are left out"
+        print(f"note: {told}", file=sys.stderr)
     (answer,) = loaded.answers([example], command.decoding, command.feedback)
     can_abstain = loaded.vocabulary.abstain != EOS
     tell(f"answer: {'(none: the text does not say)' if can_abstain and not answer else answer}")

@@ -316,20 +316,3 @@ def reversal(valid: Tensor) -> Tensor:
 def take_rows(values: Tensor, index: Tensor) -> Tensor:
     """Pick ``values[b, index[b, s]]``: shapes ``(batch, rows, width)`` and ``(batch, source)``."""
     return values.gather(1, index.unsqueeze(2).expand(-1, -1, values.shape[2]))
-
-
-def encode_sources(
-    questions: list[list[int]], contexts: list[list[int] | None], max_source: int
-) -> tuple[NDArray[np.int64], int]:
-    """Lay out ``question SEP context`` rows of at most `max_source` ids.
-
-    Returns:
-        The ids, PAD behind, shape ``(examples, max_source)``, and the number of rows that were cut.
-    """
-    rows = np.full((len(questions), max_source), PAD, dtype=np.int64)
-    cut = 0
-    for row, question, context in zip(rows, questions, contexts, strict=True):
-        ids = question if context is None else [*question, SEP, *context]
-        cut += len(ids) > max_source
-        row[: min(len(ids), max_source)] = ids[:max_source]
-    return rows, cut

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from qa_env.answers import BoolArray, IntArray
 from qa_env.datasets import QAExample
-from qa_env.encoders import ASSETS, Encoder, LSTMEncoder, encode_sources
+from qa_env.encoders import ASSETS, Encoder, LSTMEncoder
 from qa_env.errors import QAError
 from qa_env.feedback import as_feedback, score_checked
 from qa_env.feedback.base import Feedback, FloatArray, Score
 from qa_env.feedback.text import exact_match
+from qa_env.passages import encode_sources
 from qa_env.sources import load_data
 from qa_env.vocabulary import EOS, FORBIDDEN, Vocabulary
 
@@ -46,7 +47,8 @@ class QATask:
             vocabulary), any `Encoder`, or None: observations hold token ids only.
         feedback: A `Feedback`, a function ``(examples, answers) -> rewards (batch,)``, a built-in name
             or ``"module:attr"``.
-        max_source: Longest ``question SEP context`` in tokens; longer ones are cut at the end.
+        max_source: Longest ``question SEP context`` in tokens; of a longer context some sentences are left
+            out (`qa_env.passages`).
         max_answer: Longest answer in tokens, EOS included.
 
     Attributes:
@@ -145,11 +147,11 @@ class QATask:
 def encode_examples(
     examples: Sequence[QAExample], vocabulary: Vocabulary, max_source: int
 ) -> tuple[IntArray, int]:
-    """Source ids of the examples, ``(examples, max_source)``, and how many had to be cut."""
+    """Source ids of the examples, ``(examples, max_source)``, and how many lack something."""
     questions = vocabulary.encode_batch([e.question for e in examples])
     contexts = vocabulary.encode_batch([e.context or "" for e in examples])
     kept = [ids if e.context is not None else None for ids, e in zip(contexts, examples, strict=True)]
-    return encode_sources(questions, kept, max_source)
+    return encode_sources(questions, kept, max_source, vocabulary.kinds)
 
 
 def load_vocabulary(vocabulary: Vocabulary | str | Path | None) -> Vocabulary:

@@ -17,8 +17,9 @@ from qa_env.bert import BertReader, KeptOutputs, empty_reader, load_reader, load
 from qa_env.bert.loading import FAMILY
 from qa_env.bert.outputs import FILE_TOKENS
 from qa_env.bert.windows import windows
-from qa_env.encoders import EncoderConfig, LSTMEncoder, encode_sources
+from qa_env.encoders import EncoderConfig, LSTMEncoder
 from qa_env.errors import QAError
+from qa_env.passages import encode_sources
 from qa_env.vocabulary import SEP, Vocabulary
 from tests.bert_models import TEXTS, make_model
 
@@ -46,7 +47,7 @@ def reader(folder: Path, words: Vocabulary) -> BertReader:
 def sources(words: Vocabulary, *pairs: tuple[str, str | None], width: int = 200) -> torch.Tensor:
     questions = words.encode_batch([question for question, _ in pairs])
     contexts = [None if context is None else words.encode(context) for _, context in pairs]
-    return torch.from_numpy(encode_sources(questions, contexts, width)[0])
+    return torch.from_numpy(encode_sources(questions, contexts, width, words.kinds)[0])
 
 
 # --- reading ---

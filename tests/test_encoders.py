@@ -15,7 +15,6 @@ from qa_env.encoders import (
     EncoderConfig,
     LSTMEncoder,
     SentencePool,
-    encode_sources,
     reversal,
     sentences,
     source_features,
@@ -274,13 +273,6 @@ def test_reversal_turns_round_what_is_not_padding() -> None:
     flip = reversal(valid)
     assert flip.tolist() == [[2, 1, 0, 3, 4], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
     assert torch.equal(flip.gather(1, flip), torch.arange(5).expand(4, 5))
-
-
-def test_sources_are_laid_out_as_question_separator_context() -> None:
-    rows, cut = encode_sources([[5, 6], [7], [5, 6, 7], [8]], [[9], None, [9, 9], []], 4)
-    assert rows.tolist() == [[5, 6, SEP, 9], [7, 0, 0, 0], [5, 6, 7, SEP], [8, SEP, 0, 0]]
-    assert rows.dtype == np.int64
-    assert cut == 1
 
 
 def test_encoding_for_the_environment_leaves_no_gradient(new_lm: Callable[..., torch.nn.Module]) -> None:
