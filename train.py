@@ -11,9 +11,17 @@ from agents.bert import check_bert
 from agents.checkpoints import CHECKPOINT
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, load_config, to_dict
+from agents.plain_text import check_texts
 from agents.runs import Run
 from agents.training import Trainer, check_names
+from agents.transfer import check_transfer
 from qa_env.errors import QAError
+
+KEPT = (
+    *("data", "facts", "split", "limits", "vocabulary", "lm", "encoder"),
+    *("vectors", "init_from", "init", "pretrain", "pretraining"),
+)
+"""Settings that what a run has already made goes with."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,6 +44,8 @@ def main(arguments: Sequence[str]) -> None:
         run.write_json("config.json", to_dict(config))
     else:
         check_bert(config)
+        check_texts(config)
+        check_transfer(config)
         run = Run.create(config)
     console = Console()
     console.print(f"run folder: {run.folder}", markup=False, soft_wrap=True)
@@ -50,9 +60,13 @@ def check_resumable(before: TrainConfig, after: TrainConfig) -> None:
     """Refuse changes that what the run has already made would not fit.
 
     Raises:
-        QAError: If the data, its limits or the network were changed.
+        QAError: If the data, its limits, the network or what it starts from were changed.
     """
+<<<<<<< HEAD
     for name in ("data", "facts", "split", "abstain", "limits", "vocabulary", "vectors", "lm", "encoder"):
+=======
+    for name in KEPT:
+>>>>>>> 6f10ef4 (Pre-training on plain text, and transfer between runs)
         if getattr(before, name) != getattr(after, name):
             raise QAError(f"--resume cannot change {name}: start a new run for that")
 

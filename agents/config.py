@@ -49,6 +49,73 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of pre-training on plain text, before the warm start."""
+
+    language: float = 0.0
+    """Share of the gradient steps for language modelling: the decoder writes a passage and reads nothing."""
+    spans: float = 0.0
+    """Share for span corruption: it writes the spans that are missing in a passage."""
+    order: float = 0.0
+    """Share for sentence order: it writes a passage whose sentences were shuffled."""
+    cloze: float = 1.0
+    """Share for cloze questions: it copies from a passage what is missing in a sentence."""
+    noise_density: float = 0.15
+    """Share of the words that are missing in span corruption."""
+    mean_span: float = 3.0
+    """Words of a missing span, on average."""
+    dropped: float = 0.2
+    """Share of the words that are left out of a cloze question."""
+    steps: int = 2000
+    """Gradient steps at most."""
+    check_every: int = 200
+    """Steps between two looks at the held-out text."""
+    patience: int = 3
+    """Looks without a better held-out loss before it stops."""
+    batch_size: int = 32
+    """Passages a gradient step."""
+    learning_rate: float = 2e-3
+    held_out: float = 0.05
+    """Share of the passages that are held out."""
+
+    def __post_init__(self) -> None:
+        """Raise a QAError if a setting is out of its range."""
+        shares = self.shares()
+        if min(shares.values()) < 0 or sum(shares.values()) <= 0:
+            told = ", ".join(f"{name} {share}" for name, share in shares.items())
+            raise QAError(f"pretraining needs shares of 0 or more, one of them greater than 0; got {told}")
+        for name in ("noise_density", "held_out"):
+            if not 0 < getattr(self, name) < 1:
+                raise QAError(f"pretraining.{name} must be between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.dropped < 1:
+            raise QAError(f"pretraining.dropped must be from 0 to below 1, got {self.dropped}")
+        for name in ("mean_span", "steps", "check_every", "batch_size"):
+            if not getattr(self, name) >= 1:
+                raise QAError(f"pretraining.{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise QAError(f"pretraining.learning_rate must be greater than 0, got {self.learning_rate}")
+
+    def shares(self) -> dict[str, float]:
+        """How much of each objective there is."""
+        return {"language": self.language, "spans": self.spans, "order": self.order, "cloze": self.cloze}
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """Which parts of another run's language model the run begins with."""
+
+    encoder: bool = True
+    decoder: bool = True
+    """The decoder with its attention and copying."""
+    embedding: bool = True
+    """The embeddings, which are the output layer too, and the output's biases, of tokens of the same text."""
+
+    def parts(self) -> tuple[str, ...]:
+        """The names of the chosen parts."""
+        return tuple(name for name, chosen in dataclasses.asdict(self).items() if chosen)
+
+
+@dataclass(frozen=True)
 class QLearningConfig:
     """Settings that DQN and QR-DQN have beside those of `RLConfig`."""
 
@@ -141,6 +208,13 @@ class TrainConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     vectors: str = ""
     """File of word vectors (GloVe, word2vec, fastText) that the embedding starts from."""
+    init_from: str = ""
+    """Another run, or one of its files of weights, that the language model starts from."""
+    init: InitConfig = field(default_factory=InitConfig)
+    pretrain: tuple[str, ...] = ()
+    """Plain text to learn from before the warm start: files (or .gz of them), a line a text; "data" stands
+    for the passages of the run's own data."""
+    pretraining: PretrainConfig = field(default_factory=PretrainConfig)
     lm: LMConfig = field(default_factory=LMConfig)
     encoder: Literal["trained", "frozen", "tokens"] = "trained"
     """Who encodes during RL: the policy's own encoder in the environment, trained along; the same,
@@ -194,6 +268,8 @@ class TrainConfig:
             raise QAError(f"rl.{error}") from None
         if self.lm.bert and self.vocabulary.kind != VocabularyConfig.kind:
             raise QAError("lm.bert brings its own vocabulary: leave out vocabulary.kind")
+        if self.lm.bert and self.pretrain:
+            raise QAError("lm.bert has read much text already: leave out pretrain, or lm.bert")
         if not self.rl.retry < 1:
             raise QAError(f"rl.retry must be less than 1, got {self.rl.retry}")
         if not 1 <= self.rl.samples_per_question <= self.rl.n_envs:
@@ -280,6 +356,10 @@ def _checked_type(value: Any, kind: Any, name: str) -> Any:
         if value not in get_args(kind):
             raise QAError(f"field '{name}' must be one of {', '.join(get_args(kind))}; got {value!r}")
         return value
+    if get_origin(kind) is tuple:  # of strings
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise QAError(f"field '{name}' must be a list of strings, got {value!r:.60}")
+        return tuple(value)
     if isinstance(kind, UnionType):  # with None
         return None if value is None else _checked_type(value, get_args(kind)[0], name)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

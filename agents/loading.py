@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from agents.bert import WARM_START, keep_outputs, make_language_model
 from agents.config import TrainConfig
-from agents.decoding import GREEDY, DecodingConfig, answer_all
+from agents.decoding import GREEDY, DecodingConfig, Limits, answer_all
 from agents.evaluation import Judge
 from agents.runs import Run
 from policies.actor_critic import LMActorCriticPolicy
+from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import QAExample
 from qa_env.feedback import FeedbackSource, SimulatedUsers
 from qa_env.feedback.fluency import FluencyModel
@@ -19,6 +20,9 @@ from qa_env.task import QATask
 from qa_env.vocabulary import Vocabulary
 
 BEST = "model.safetensors"
+PRETRAINED = "pretrained.safetensors"
+"""The weights after pre-training, which is before the warm start."""
+BEFORE_RL = (PRETRAINED, WARM_START)
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,37 @@ def load_policy(run: Run, name: str = BEST) -> LoadedRun:
         QAError: If a file is missing or broken, or does not fit the others.
     """
     config = run.config()
-    vocabulary = run.vocabulary()
+    vocabulary, lm = read_language_model(run, name)
     fluency = run.fluency()
-    lm = make_language_model(config, vocabulary, run)
-    if config.encoder == "frozen" and name != WARM_START:
-        run.load_language_model(lm, WARM_START)  # whose encoder it is, BERT included
-        lm.freeze_encoder()  # which happens after the warm start, and gives the decoder its own embedding
-        keep_outputs(lm)
-    nothing = [QAExample("nothing", "")]  # the spaces depend on the vocabulary and the limits alone
-    task = QATask(nothing, vocabulary, None, "f1", **dataclasses.asdict(config.limits))
-    policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
-    run.load_language_model(lm, name)
+    policy = new_policy(lm, vocabulary, config.limits)
     policy.set_training_mode(False)
     judge = Judge(fluency, SimulatedUsers(config.users, fluency))
     return LoadedRun(config, vocabulary, policy, fluency, judge)
+
+
+def new_policy(lm: LSTMAttentionLM, vocabulary: Vocabulary, limits: Limits) -> LMActorCriticPolicy:
+    """A policy around a language model, for writing answers and for supervised learning."""
+    nothing = [QAExample("nothing", "")]  # the spaces depend on the vocabulary and the limits alone
+    task = QATask(nothing, vocabulary, None, "f1", **dataclasses.asdict(limits))
+    return LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
+
+
+def read_language_model(run: Run, name: str) -> tuple[Vocabulary, LSTMAttentionLM]:
+    """Read a run's language model and the vocabulary that it belongs to.
+
+    Args:
+        run: The run.
+        name: As for `load_policy`.
+
+    Raises:
+        QAError: As `load_policy`.
+    """
+    config = run.config()
+    vocabulary = run.vocabulary()
+    lm = make_language_model(config, vocabulary, run)
+    if config.encoder == "frozen" and name not in BEFORE_RL:
+        run.load_language_model(lm, WARM_START)  # whose encoder it is, BERT included
+        lm.freeze_encoder()  # which happens after the warm start, and gives the decoder its own embedding
+        keep_outputs(lm)
+    run.load_language_model(lm, name)
+    return vocabulary, lm

@@ -1,20 +1,33 @@
-"""Learn from plain text, before any question: `python -m agents.pretrain vectors TEXT... --out FILE`."""
+"""Learn from plain text, before any question: word vectors, or a whole language model.
+
+python -m agents.pretrain vectors TEXT... --out FILE    # for train.py --vectors
+python -m agents.pretrain lm TEXT... --out FOLDER       # for train.py --init-from
+"""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Protocol
 
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.utils import get_device, set_random_seed
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from agents.commands import parse, run_command
-from agents.config import suggest
+from agents.config import PretrainConfig, TrainConfig, suggest
+from agents.decoding import Limits
+from agents.language import choose_vocabulary
+from agents.loading import PRETRAINED, new_policy
+from agents.plain_text import OWN, lines
+from agents.pretraining import Corpus, pretrain, reporter
+from agents.runs import Run
 from agents.skip_gram import SkipGramConfig, train_vectors
 from agents.word_vectors import write_vectors
+from policies.language_model import LMConfig, LSTMAttentionLM
 from qa_env.errors import QAError
+from qa_env.vocabulary_making import VocabularyConfig
 
 
 class Command(Protocol):
@@ -47,7 +60,57 @@ class VectorsCommand:
         print(f"{len(learned.words)} words with {learned.vectors.shape[1]} dimensions written to {self.out}")
 
 
-COMMANDS: dict[str, type[Command]] = {"vectors": VectorsCommand}
+@dataclass(frozen=True)
+class LanguageModelCommand:
+    """Pre-train a language model, encoder and decoder, for `train.py --init-from`."""
+
+    texts: Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT...")]
+    """Files of plain text, or .gz of it; a line is a text of its own."""
+    out: str
+    """The folder to make."""
+    settings: OmitArgPrefixes[PretrainConfig] = field(default_factory=PretrainConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    lm: LMConfig = field(default_factory=LMConfig)
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+    device: str = "cpu"
+
+    def run(self) -> None:
+        """Read, train, write."""
+        config = TrainConfig(
+            pretrain=self.texts,
+            pretraining=self.settings,
+            vocabulary=self.vocabulary,
+            lm=self.lm,
+            limits=self.limits,
+            seed=self.seed,
+            device=self.device,
+        )
+        if OWN in self.texts:
+            raise QAError(f'"{OWN}" stands for the data of a run, and here is none: name files of text')
+        texts = list(dict.fromkeys(line for path in self.texts for line in lines(path)))
+        set_random_seed(self.seed)
+        vocabulary = choose_vocabulary(config, texts)
+        corpus = Corpus.from_texts(texts, vocabulary, self.settings, self.limits, self.seed)
+        run = Run.make(self.out, config)
+        run.save_vocabulary(vocabulary, ())
+        policy = new_policy(
+            LSTMAttentionLM(self.lm, len(vocabulary), vocabulary.kinds), vocabulary, self.limits
+        )
+        policy.to(get_device(self.device))
+        logger = configure(self.out, ["tensorboard"])
+        done = pretrain(policy, corpus, self.settings, self.seed, reporter(tell, logger))
+        run.write_json("pretrain.json", asdict(done))
+        run.save_weights(policy.lm, PRETRAINED)
+        print(f"{done}; written to {self.out}, for train.py --init-from {self.out}")
+
+
+def tell(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+COMMANDS: dict[str, type[Command]] = {"vectors": VectorsCommand, "lm": LanguageModelCommand}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,27 +123,6 @@ def main(arguments: Sequence[str]) -> None:
     if name not in COMMANDS:
         raise QAError(f"unknown command {name}{suggest(name, list(COMMANDS))}")
     parse(COMMANDS[name], rest, prog=f"python -m agents.pretrain {name}").run()
-
-
-def lines(path: str) -> Iterator[str]:
-    """The lines of a text file that are not empty.
-
-    Raises:
-        QAError: If it is missing, or no text in UTF-8.
-    """
-    if not Path(path).is_file():
-        raise QAError(f"no text file {path}")
-    try:
-        with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    text = line.decode("utf-8-sig").strip()
-                except UnicodeDecodeError:
-                    raise QAError(f"{path}, line {number}: not UTF-8") from None
-                if text:
-                    yield text
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise QAError(f"{path} is a broken gzip file: {error}") from None
 
 
 if __name__ == "__main__":

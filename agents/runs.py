@@ -65,7 +65,8 @@ class Run:
     events.out.tfevents.*     TensorBoard logs
     ========================= ==========================================================
 
-    ``bert.json`` says which BERT model the encoder reads with, if it does.
+    ``bert.json`` says which BERT model the encoder reads with, if it does. After pre-training there are
+    ``pretrained.safetensors`` with the weights and ``pretrain.json`` with its report.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -85,11 +86,25 @@ class Run:
         while folder.exists():
             number += 1
             folder = folder.with_name(f"{name}-{number}")
+        return cls.make(folder, config, "--log-dir")
+
+    @classmethod
+    def make(cls, folder: str | Path, config: TrainConfig, option: str = "--out") -> Run:
+        """Make a new folder and write the config into it.
+
+        Args:
+            folder: The folder.
+            config: The settings.
+            option: Of the command line, to change if the folder cannot be made.
+
+        Raises:
+            QAError: If the folder cannot be made.
+        """
         try:
-            folder.mkdir(parents=True)
+            Path(folder).mkdir(parents=True)
         except OSError as error:
             raise QAError(
-                f"cannot make the run folder {folder}: {error.strerror}; choose another --log-dir"
+                f"cannot make the run folder {folder}: {error.strerror}; choose another {option}"
             ) from None
         run = cls(folder)
         run.write_json("config.json", to_dict(config))

@@ -26,14 +26,18 @@ from agents.evaluation import METRICS, Judge, results_table
 from agents.human_feedback import HumanFeedback
 from agents.language import choose_vocabulary, fit_fluency
 from agents.learning import Learner, learn_offline
+from agents.loading import PRETRAINED
 from agents.offline import OfflineAlgorithm
 from agents.offline_algorithms import OFFLINE, MakeOffline, Prepare
 from agents.people import first_answers, make_human_feedback, open_store, reference, wish
+from agents.plain_text import learned_texts, pretraining_texts
+from agents.pretraining import Corpus, pretrain, reporter
 from agents.reports import log_report
 from agents.routing import RoutedFeedback
 from agents.runs import Run, Stopwatch
 from agents.self_imitation import SelfImitation
 from agents.stored_labels import StoredLabels
+from agents.transfer import transfer
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
 from agents.word_vectors import check_width, start_from_vectors
@@ -142,8 +146,7 @@ class Trainer:
         if self.run.has("fluency.safetensors"):
             vocabulary = self.run.vocabulary()
             return vocabulary, self.run.fluency()
-        texts = training_texts(self.data)
-        vocabulary = choose_vocabulary(self.config, texts)
+        vocabulary = choose_vocabulary(self.config, learned_texts(self.config, self.data))
         self.run.save_vocabulary(vocabulary, self.data.collection)
         fluency = fit_fluency(fluency_sentences(self.data), vocabulary, self.config.seed)
         self.run.save_fluency(fluency)
@@ -166,10 +169,8 @@ class Trainer:
             saved = self.run.read_json("before.json")
             self.watch.seconds = saved.pop("seconds")
             return saved
+        self._begin(policy)
         with self.watch.stage("warm_start"):
-            if self.config.vectors:
-                texts = training_texts(self.data)
-                self._tell(str(start_from_vectors(lm, self.vocabulary, self.config.vectors, texts)))
             self._supervise(policy)
         write_outputs(lm)
         self.run.save_weights(lm, "warm_start.safetensors")
@@ -179,6 +180,29 @@ class Trainer:
         self.run.write_json("before.json", {**report, "seconds": self.watch.seconds})
         self._tell("before RL: " + ", ".join(f"{m} {report[m]:.3f}" for m in METRICS))
         return report
+
+    def _begin(self, policy: LMActorCriticPolicy) -> None:
+        """What the language model knows before the first question, unless the run has it already."""
+        config = self.config
+        if self.run.has(PRETRAINED):
+            self.run.load_language_model(policy.lm, PRETRAINED)
+            self.watch.seconds = self.run.read_json("pretrain.json")["seconds"]
+            return
+        with self.watch.stage("warm_start"):
+            if config.vectors:
+                texts = training_texts(self.data)
+                self._tell(str(start_from_vectors(policy.lm, self.vocabulary, config.vectors, texts)))
+            if config.init_from:
+                self._tell(str(transfer(policy.lm, self.vocabulary, config)))
+        if config.pretrain:
+            with self.watch.stage("pretrain"):
+                texts = pretraining_texts(config, self.data)
+                settings, limits, seed = config.pretraining, config.limits, config.seed
+                corpus = Corpus.from_texts(texts, self.vocabulary, settings, limits, seed)
+                done = pretrain(policy, corpus, settings, seed, reporter(self._tell, self.logger))
+            self.run.write_json("pretrain.json", {**dataclasses.asdict(done), "seconds": self.watch.seconds})
+            self.run.save_weights(policy.lm, PRETRAINED)
+            self._tell(str(done))
 
     def _supervise(self, policy: LMActorCriticPolicy) -> None:
         train = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
@@ -354,6 +378,7 @@ class Trainer:
             "seconds": seconds,
             "episodes": self.episodes,
             "labels": self.labels,
+            **({"pretrain": self.run.read_json("pretrain.json")} if self.config.pretrain else {}),
             "config": dataclasses.asdict(self.config),
         }
         self.run.write_json("results.json", results)

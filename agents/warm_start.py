@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -160,11 +160,11 @@ def as_batch(
     return batch, ids[answer, time]
 
 
-def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised) -> float:
-    """Mean over the tokens of ``-log pi(token)``, teacher-forced."""
+def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised, size: int = 256) -> float:
+    """Mean over the tokens of ``-log pi(token)``, teacher-forced, `size` answers at a time."""
     total, count = 0.0, 0
     with torch.no_grad():
-        for batch, tokens in data.batches(256, policy.device):
+        for batch, tokens in data.batches(size, policy.device):
             total, count = total - float(policy.log_likelihood(batch, tokens).sum()), count + len(tokens)
     return total / count
 
@@ -190,15 +190,38 @@ def warm_start(
         report: Called after each epoch with the training and validation losses (nats a token).
     """
     rng = np.random.default_rng(seed)
+    epochs = (
+        train.shuffled(config.batch_size, augmentation, rng, policy.device, config.references)
+        for _ in range(config.epochs)
+    )
+    validate = lambda: negative_log_likelihood(policy, validation)  # noqa: E731
+    maximise_likelihood(policy, epochs, validate, config, report)
+
+
+def maximise_likelihood(
+    policy: LMActorCriticPolicy,
+    epochs: Iterable[Iterable[tuple[AnswerBatch, torch.Tensor]]],
+    validate: Callable[[], float],
+    config: WarmStartConfig,
+    report: Callable[[int, float, float], None],
+) -> None:
+    """Teacher forcing; the weights of the best validation loss are kept.
+
+    Args:
+        policy: Its language model is trained in place.
+        epochs: The minibatches of each epoch.
+        validate: Tells the validation loss.
+        config: The learning rate and its decay, dropout, and patience.
+        report: As for `warm_start`.
+    """
     optimizer = make_optimizer(policy.lm, config.learning_rate)
     best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
-    for epoch in range(config.epochs):
+    for epoch, batches in enumerate(epochs):
         policy.set_training_mode(True)
         with policy.lm.dropping(config.dropout):
-            batches = train.shuffled(config.batch_size, augmentation, rng, policy.device, config.references)
             losses = [_step(policy, optimizer, *batch) for batch in batches]
         policy.set_training_mode(False)
-        validation_loss = negative_log_likelihood(policy, validation)
+        validation_loss = validate()
         report(epoch, float(np.mean(losses)), validation_loss)
         if validation_loss < best_loss:
             best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), validation_loss, 0

@@ -1,10 +1,12 @@
 """Reading comprehension by supervised learning alone: what an encoder is worth on data of one's own.
 
     python benchmarks/reading.py train.jsonl.gz dev.jsonl.gz --job.lm.bert MODEL
+    python benchmarks/reading.py train.jsonl.gz dev.jsonl.gz --labelled 1000 --job.pretrain data
 
-No reward, no RL: all training questions are labelled. The last of them, one in twenty, choose the epoch, by
-the loss; F1 and exact match are those of greedy answers to the dev questions, any of whose references counts.
-The settings that matter are those of the vocabulary, the language model, the warm start and the limits.
+No reward, no RL: all training questions are labelled, or `--labelled` of them. The last of these, one in
+twenty, choose the epoch, by the loss; F1 and exact match are those of greedy answers to the dev questions,
+any of whose references counts. The settings that matter are those of the vocabulary, the language model, the
+warm start and the limits.
 """
 
 from __future__ import annotations
@@ -16,20 +18,25 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import get_device, set_random_seed
 
 from agents.augmentation import Augmentation
 from agents.bert import make_language_model, write_outputs
 from agents.commands import parse, run_command
 from agents.config import TrainConfig
+from agents.data import training_texts
 from agents.decoding import answer_all
 from agents.language import choose_vocabulary
+from agents.plain_text import learned_texts, pretraining_texts
+from agents.pretraining import Corpus, pretrain, reporter
 from agents.runs import Run
 from agents.training import OUTPUTS
+from agents.transfer import transfer
 from agents.warm_start import Supervised, WarmStartConfig, warm_start
 from agents.word_vectors import start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
-from qa_env.datasets import load_examples
+from qa_env.datasets import QADataset, load_examples
 from qa_env.feedback.text import exact_match, token_f1
 from qa_env.task import QATask
 
@@ -45,6 +52,9 @@ class ReadingCommand:
     """Questions with references to learn from: a file that `train.py --data` reads."""
     dev: Annotated[str, tyro.conf.Positional]
     """Questions with references to measure by."""
+    labelled: int = 0
+    """Learn from so many of the training questions only, chosen at random; 0: from all. The passages of the
+    others may be pre-trained on."""
     minutes: float = 60.0
     """No epoch begins after so many."""
     job: TrainConfig = field(
@@ -65,17 +75,28 @@ def main(command: ReadingCommand) -> None:
     start = time.perf_counter()
     examples = [e for e in load_examples(command.train) if e.answers]
     dev = [e for e in load_examples(command.dev) if e.answers]
+    order = np.random.default_rng(config.seed).permutation(len(examples))
+    unlabelled = [examples[place] for place in sorted(order[command.labelled or len(order) :])]
+    if command.labelled:
+        examples = [examples[place] for place in sorted(order[: command.labelled])]
     kept = len(examples) - len(examples) // HELD_OUT
-    texts = [text for e in examples for text in (e.question, e.context or "", *e.answers)]
-    vocabulary = choose_vocabulary(config, texts)
+    data = QADataset(tuple(examples), tuple(unlabelled), (), ())
+    vocabulary = choose_vocabulary(config, learned_texts(config, data))
     run = Run.create(config)
     run.save_vocabulary(vocabulary, ())
     lm = make_language_model(config, vocabulary, run, run.folder.parent / OUTPUTS)
     if config.vectors:
-        print(start_from_vectors(lm, vocabulary, config.vectors, texts))
+        print(start_from_vectors(lm, vocabulary, config.vectors, training_texts(data)))
+    if config.init_from:
+        print(transfer(lm, vocabulary, config))
     task = QATask(dev, vocabulary, lm.encoder, "f1", **dataclasses.asdict(config.limits))
     policy = LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
     policy.to(get_device(config.device))
+    if config.pretrain:
+        settings, texts = config.pretraining, pretraining_texts(config, data)
+        corpus = Corpus.from_texts(texts, vocabulary, settings, config.limits, config.seed)
+        report = reporter(print, configure(str(run.folder), ["tensorboard"]))
+        print(pretrain(policy, corpus, settings, config.seed, report))
     train, validation = (
         Supervised.from_examples(part, vocabulary, config.limits)
         for part in (examples[:kept], examples[kept:])

@@ -173,11 +173,20 @@ class Vocabulary:
     @property
     def kinds(self) -> NDArray[np.int64]:
         """What kind of token each one is, a `Kind`, shape ``(vocabulary,)``."""
+        return np.array([_kind(text) for text in self._texts()], dtype=np.int64)
+
+    @property
+    def pieces(self) -> list[str]:
+        """What each token writes, whoever made the vocabulary: a word with its blank in front.
+
+        Bytes of unfinished characters are surrogates; a special token, which writes nothing, is its name.
+        """
+        return [text or name for text, name in zip(self._texts(), self.tokens, strict=True)]
+
+    def _texts(self) -> list[str]:
         if self._spelling is None:
-            texts = with_blanks(self.tokenizer, self.tokens)
-        else:
-            texts = [token.decode("utf-8", "surrogateescape") for token in self._spelling]
-        return np.array([_kind(text) for text in texts], dtype=np.int64)
+            return with_blanks(self.tokenizer, self.tokens)
+        return [token.decode("utf-8", "surrogateescape") for token in self._spelling]
 
     @property
     def tokens(self) -> list[str]:

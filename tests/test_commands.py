@@ -21,6 +21,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainer_process import QUICKER
 
 import agents.reports
@@ -402,6 +403,49 @@ def test_a_run_interrupted_in_the_warm_start_goes_on(tmp_path: Path, monkeypatch
     load_policy(only_run(tmp_path))
 
 
+def test_a_run_is_pretrained_once_and_goes_on_from_there(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def stop(policy: Any, *_: Any) -> None:
+        begun.append(policy.lm.state_dict())
+        interrupt()
+
+    (tmp_path / "text.txt").write_text("\n".join(f"Town {i} lies on the river Yb{i}." for i in range(40)))
+    text = ("--pretrain", "data", tmp_path / "text.txt", "--pretraining.steps", 3, "--pretraining.spans", 1)
+    tiny = (*TINY, "--rl.timesteps", 100, "--log-dir", tmp_path / "runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(agents.training, "warm_start", stop)
+        assert run(train.main, *tiny, *text, "--init-from", finished.folder) == 130
+        told = said(capsys)
+        assert re.search(
+            r"started from \S+model.safetensors: encoder, decoder, embedding; \d+ of \d+ tokens", told
+        )
+        assert re.search(r"pre-training, step 3: loss \S+, spans perplexity \S+, cloze perplexity", told)
+        stopped = only_run(tmp_path / "runs")
+        shutil.move(tmp_path / "text.txt", tmp_path / "gone.txt")  # it is not needed any more
+        assert run(train.main, "--resume", stopped.folder) == 130
+        assert "pre-training" not in said(capsys)
+    saved = load_file(stopped.path("pretrained.safetensors"))
+    for weights in begun:
+        assert all(torch.equal(weights[name], tensor) for name, tensor in saved.items())
+    assert run(train.main, "--resume", stopped.folder) == 0
+    results = stopped.read_json("results.json")
+    assert results["pretrain"]["steps"] == 3 and results["seconds"]["pretrain"] > 0
+    assert results["pretrain"]["after"].keys() == results["pretrain"]["before"].keys() == {"spans", "cloze"}
+    logged = EventAccumulator(str(stopped.folder)).Reload().Tags()["scalars"]
+    assert {"pretrain/loss", "pretrain/cloze_perplexity"} <= {*logged}
+
+
+def test_weights_of_another_architecture_are_refused(finished: Run, tmp_path: Path, refused: Refused) -> None:
+    error = refused(
+        train.main, *TINY, "--lm.hidden", 24, "--init-from", finished.folder, "--log-dir", tmp_path
+    )
+    assert "expected lm.hidden 24, got 20; give --lm.hidden 20, or leave parts out" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_interrupted_in_its_last_passes_goes_on_with_them(
     warm: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -726,6 +770,13 @@ def test_types_of_questions_by_a_field(
         (["--vocabulary.kind", "file"], "give --vocabulary.kind file --vocabulary.file PATH"),
         (["--vectors", "{tmp}/none.vec"], "no file of word vectors"),
         (["--vectors", "{tmp}/empty.jsonl"], "empty.jsonl is empty: expected a word and its numbers"),
+        (["--pretrain", "data", "{tmp}/none.txt"], "no text file"),
+        (["--pretrain", "{tmp}/empty.jsonl"], "empty.jsonl is empty: expected text"),
+        (["--pretrain", "{tmp}/table.parquet"], "table.parquet, line 1: not UTF-8"),
+        (["--pretrain", "data", "--lm.bert", "model"], "leave out pretrain, or lm.bert"),
+        (["--pretraining.cloze", "0"], "one of them greater than 0"),
+        (["--init-from", "{tmp}"], "is no run folder"),
+        (["--init-from", "{tmp}/none"], "no run folder or file of weights"),
         (["--limits.max-source", "0"], "max_source"),
         (["--limits.max-answer", "1"], "reference answers of at most 1 tokens"),
         (["--rl.n-envs", "0"], "n_envs"),
@@ -757,7 +808,7 @@ def test_bad_input_of_training(arguments: list[str], reason: str, tmp_path: Path
     (tmp_path / "malformed.jsonl").write_text("\n".join([*lines[:16], '{"question": ', *lines[17:]]))
     write_jsonl(tmp_path / "unanswered.jsonl", [{**record, "answers": []} for record in own_records()])
     write_jsonl(tmp_path / "few.jsonl", own_records()[:50])
-    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1\xff")
     (tmp_path / "broken.yaml").write_text("rl: [")
     (tmp_path / "typo.yaml").write_text("rl:\n  timestep: 7\n")
     (tmp_path / "type.yaml").write_text("rl:\n  timesteps: many\n")
@@ -911,7 +962,12 @@ def test_a_broken_checkpoint_of_good_answers_is_refused(copied: Run, refused: Re
 def test_a_resumed_run_keeps_its_data_and_network(copied: Run, refused: Refused) -> None:
     copied.path("results.json").unlink()
     before = copied.read_json("config.json")
-    for flag, name in (("--lm.hidden", "lm"), ("--limits.max-answer", "limits"), ("--facts.seed", "facts")):
+    for flag, name in (
+        ("--lm.hidden", "lm"),
+        ("--limits.max-answer", "limits"),
+        ("--facts.seed", "facts"),
+        ("--init-from", "init_from"),
+    ):
         error = refused(train.main, "--resume", copied.folder, flag, 7)
         assert f"--resume cannot change {name}" in error
     assert copied.read_json("config.json") == before
