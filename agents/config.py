@@ -105,6 +105,7 @@ class InitConfig:
     """Which parts of another run's language model the run begins with."""
 
     encoder: bool = True
+    """The encoder's recurrent weights and those of its attention to the question."""
     decoder: bool = True
     """The decoder with its attention and copying."""
     embedding: bool = True
@@ -211,9 +212,9 @@ class TrainConfig:
     init_from: str = ""
     """Another run, or one of its files of weights, that the language model starts from."""
     init: InitConfig = field(default_factory=InitConfig)
-    pretrain: tuple[str, ...] = ()
-    """Plain text to learn from before the warm start: files (or .gz of them), a line a text; "data" stands
-    for the passages of the run's own data."""
+    pretrain: str = ""
+    """Plain text to learn from before the warm start: a file (or .gz of it), a line a text; or "data", the
+    passages of the run's own data; or several of these, joined by commas."""
     pretraining: PretrainConfig = field(default_factory=PretrainConfig)
     lm: LMConfig = field(default_factory=LMConfig)
     encoder: Literal["trained", "frozen", "tokens"] = "trained"
@@ -356,10 +357,6 @@ def _checked_type(value: Any, kind: Any, name: str) -> Any:
         if value not in get_args(kind):
             raise QAError(f"field '{name}' must be one of {', '.join(get_args(kind))}; got {value!r}")
         return value
-    if get_origin(kind) is tuple:  # of strings
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise QAError(f"field '{name}' must be a list of strings, got {value!r:.60}")
-        return tuple(value)
     if isinstance(kind, UnionType):  # with None
         return None if value is None else _checked_type(value, get_args(kind)[0], name)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -12,6 +12,7 @@ from agents.config import TrainConfig
 from agents.data import SENTENCE_BREAK, training_texts
 from qa_env.datasets import QADataset
 from qa_env.errors import QAError
+from qa_env.sources import source_names
 from qa_env.vocabulary import Kind, Vocabulary
 
 OWN = "data"
@@ -54,13 +55,18 @@ def lines(path: str) -> Iterator[str]:
         raise QAError(f"{path} is empty: expected text, a line each")
 
 
+def names_of(config: TrainConfig) -> list[str]:
+    """The texts that a config names for pre-training, one by one."""
+    return source_names(config.pretrain) if config.pretrain else []
+
+
 def check_texts(config: TrainConfig) -> None:
     """Read the texts that a config names for pre-training, before any work is done.
 
     Raises:
         QAError: If one is missing or empty, or no text in UTF-8.
     """
-    for name in config.pretrain:
+    for name in names_of(config):
         if name != OWN:
             for _ in lines(name):
                 pass
@@ -73,7 +79,7 @@ def pretraining_texts(config: TrainConfig, data: QADataset) -> list[str]:
     all that training may read: no reference answer but the labelled ones.
     """
     own = [e.context for e in (*data.labelled, *data.unlabelled) if e.context] or training_texts(data)
-    texts = (text for name in config.pretrain for text in (own if name == OWN else lines(name)))
+    texts = (text for name in names_of(config) for text in (own if name == OWN else lines(name)))
     return list(dict.fromkeys(texts))
 
 

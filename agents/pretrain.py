@@ -1,7 +1,9 @@
 """Learn from plain text, before any question: word vectors, or a whole language model.
 
-python -m agents.pretrain vectors TEXT... --out FILE    # for train.py --vectors
-python -m agents.pretrain lm TEXT... --out FOLDER       # for train.py --init-from
+    python -m agents.pretrain vectors TEXT... --out FILE    # for train.py --vectors
+    python -m agents.pretrain lm TEXT... --out FOLDER       # for train.py --init-from
+
+A line of a text is a text of its own.
 """
 
 from __future__ import annotations
@@ -77,8 +79,10 @@ class LanguageModelCommand:
 
     def run(self) -> None:
         """Read, train, write."""
+        if OWN in self.texts:
+            raise QAError(f'"{OWN}" stands for the data of a run, and here is none: name files of text')
         config = TrainConfig(
-            pretrain=self.texts,
+            pretrain=",".join(self.texts),
             pretraining=self.settings,
             vocabulary=self.vocabulary,
             lm=self.lm,
@@ -86,8 +90,6 @@ class LanguageModelCommand:
             seed=self.seed,
             device=self.device,
         )
-        if OWN in self.texts:
-            raise QAError(f'"{OWN}" stands for the data of a run, and here is none: name files of text')
         texts = list(dict.fromkeys(line for path in self.texts for line in lines(path)))
         set_random_seed(self.seed)
         vocabulary = choose_vocabulary(config, texts)

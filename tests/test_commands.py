@@ -413,7 +413,7 @@ def test_a_run_is_pretrained_once_and_goes_on_from_there(
         interrupt()
 
     (tmp_path / "text.txt").write_text("\n".join(f"Town {i} lies on the river Yb{i}." for i in range(40)))
-    text = ("--pretrain", "data", tmp_path / "text.txt", "--pretraining.steps", 3, "--pretraining.spans", 1)
+    text = ("--pretrain", f"data,{tmp_path / 'text.txt'}", "--pretraining.steps", 3, "--pretraining.spans", 1)
     tiny = (*TINY, "--rl.timesteps", 100, "--log-dir", tmp_path / "runs")
     with monkeypatch.context() as patch:
         patch.setattr(agents.training, "warm_start", stop)
@@ -770,7 +770,7 @@ def test_types_of_questions_by_a_field(
         (["--vocabulary.kind", "file"], "give --vocabulary.kind file --vocabulary.file PATH"),
         (["--vectors", "{tmp}/none.vec"], "no file of word vectors"),
         (["--vectors", "{tmp}/empty.jsonl"], "empty.jsonl is empty: expected a word and its numbers"),
-        (["--pretrain", "data", "{tmp}/none.txt"], "no text file"),
+        (["--pretrain", "data,{tmp}/none.txt"], "no text file"),
         (["--pretrain", "{tmp}/empty.jsonl"], "empty.jsonl is empty: expected text"),
         (["--pretrain", "{tmp}/table.parquet"], "table.parquet, line 1: not UTF-8"),
         (["--pretrain", "data", "--lm.bert", "model"], "leave out pretrain, or lm.bert"),
