@@ -64,7 +64,7 @@ class PretrainConfig:
     """Share of the words that are missing in span corruption."""
     mean_span: float = 3.0
     """Words of a missing span, on average."""
-    dropped: float = 0.2
+    dropped: float = 0.5
     """Share of the words that are left out of a cloze question."""
     steps: int = 2000
     """Gradient steps at most."""

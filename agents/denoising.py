@@ -36,7 +36,7 @@ class Denoising:
       missing span; the answer is those spans, an EOS behind each of them.
     - ``order``: sentence permutation (Lewis et al. 2020, "BART", section 2.2). The source is the passage with
       its sentences in random order, the answer the passage.
-    - ``cloze``: the question is a sentence with a `MASK` for a span, the answer that span. If a span stands
+    - ``cloze``: the question is a sentence without one of its spans, the answer that span. If a span stands
       in two sentences, one of them is the question, and the context is the passage without it: recurring
       span selection (Ram et al. 2021, "Few-Shot Question Answering by Pretraining Span Selection", section
       3). Else the context is the whole passage, and copying the span means to find the sentence again. It
@@ -105,16 +105,16 @@ class Denoising:
         number, start, end = found
         question = self._question(passage[number], start, end, rng)
         answer = flat(passage[number][start:end])
-        if len(question) < 2 or len(answer) >= self.limits.max_answer:
+        if not question or len(answer) >= self.limits.max_answer:
             return None
         room = self.limits.max_source - sum(map(len, chain(*context))) - 1
         return [*question[: max(room, 0)], SEP, *flat(chain(*context))], [*answer, EOS]
 
     def _question(self, words: list[Word], start: int, end: int, rng: np.random.Generator) -> list[int]:
-        """A sentence's words around a span, noised, with a `MASK` in its place."""
+        """A sentence's words around a span, noised; nothing marks where it was, as in real questions."""
         before, behind = rng.integers(1, NEARBY + 1, 2)
-        near = [*words[max(start - before, 0) : start], (MASK,), *words[end : end + behind]]
-        kept = [w for w in near if w == (MASK,) or rng.random() >= self.config.dropped]
+        near = [*words[max(start - before, 0) : start], *words[end : end + behind]]
+        kept = [word for word in near if rng.random() >= self.config.dropped]
         order = np.argsort(np.arange(len(kept)) + rng.uniform(0, SHUFFLED, len(kept)))
         return flat(kept[place] for place in order)
 
