@@ -18,7 +18,7 @@ from agents.transfer import check_transfer
 from qa_env.errors import QAError
 
 KEPT = (
-    *("data", "facts", "split", "limits", "vocabulary", "lm", "encoder"),
+    *("data", "facts", "split", "abstain", "limits", "vocabulary", "lm", "encoder"),
     *("vectors", "init_from", "init", "pretrain", "pretraining"),
 )
 """Settings that what a run has already made goes with."""
@@ -62,11 +62,7 @@ def check_resumable(before: TrainConfig, after: TrainConfig) -> None:
     Raises:
         QAError: If the data, its limits, the network or what it starts from were changed.
     """
-<<<<<<< HEAD
-    for name in ("data", "facts", "split", "abstain", "limits", "vocabulary", "vectors", "lm", "encoder"):
-=======
     for name in KEPT:
->>>>>>> 6f10ef4 (Pre-training on plain text, and transfer between runs)
         if getattr(before, name) != getattr(after, name):
             raise QAError(f"--resume cannot change {name}: start a new run for that")
 

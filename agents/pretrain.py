@@ -17,6 +17,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import get_device, set_random_seed
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from agents.bert import make_language_model
 from agents.commands import parse, run_command
 from agents.config import PretrainConfig, TrainConfig, suggest
 from agents.decoding import Limits
@@ -27,7 +28,7 @@ from agents.pretraining import Corpus, pretrain, reporter
 from agents.runs import Run
 from agents.skip_gram import SkipGramConfig, train_vectors
 from agents.word_vectors import write_vectors
-from policies.language_model import LMConfig, LSTMAttentionLM
+from policies.language_model import LMConfig
 from qa_env.errors import QAError
 from qa_env.vocabulary_making import VocabularyConfig
 
@@ -96,9 +97,7 @@ class LanguageModelCommand:
         corpus = Corpus.from_texts(texts, vocabulary, self.settings, self.limits, self.seed)
         run = Run.make(self.out, config)
         run.save_vocabulary(vocabulary, ())
-        policy = new_policy(
-            LSTMAttentionLM(self.lm, len(vocabulary), vocabulary.kinds), vocabulary, self.limits
-        )
+        policy = new_policy(make_language_model(config, vocabulary, run), vocabulary, self.limits)
         policy.to(get_device(self.device))
         logger = configure(self.out, ["tensorboard"])
         done = pretrain(policy, corpus, self.settings, self.seed, reporter(tell, logger))

@@ -15,7 +15,7 @@ from agents.config import PretrainConfig
 from agents.decoding import Limits
 from agents.denoising import Denoising, Pair
 from agents.plain_text import Passage, cut_passages, frequent_words
-from agents.warm_start import Supervised, maximise_likelihood, negative_log_likelihood
+from agents.warm_start import Supervised, WarmStartConfig, maximise_likelihood, negative_log_likelihood
 from policies.actor_critic import LMActorCriticPolicy
 from policies.reading import AnswerBatch
 from qa_env.errors import QAError
@@ -156,8 +156,7 @@ def pretrain(
         policy,
         rounds,
         validate,
-        config.learning_rate,
-        config.patience,
+        WarmStartConfig(learning_rate=config.learning_rate, patience=config.patience),
         lambda number, loss, _: report(ends[number], {"loss": loss, **named(measured[-1])}),
     )
     before, *later = measured
@@ -189,4 +188,4 @@ def as_supervised(pairs: Sequence[Pair], limits: Limits) -> Supervised:
     for row, written, (read, answer) in zip(source, tokens, pairs, strict=True):
         row[: len(read)] = read
         written[: len(answer)] = answer
-    return Supervised((), source, tokens, 0)
+    return Supervised((), source, tokens, tokens, np.ones(len(pairs), dtype=np.int64), 0)
