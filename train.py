@@ -9,11 +9,12 @@ from rich.console import Console
 
 from agents.bert import check_bert
 from agents.checkpoints import CHECKPOINT
+from agents.checks import check_names
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, load_config, to_dict
 from agents.plain_text import check_texts
 from agents.runs import Run
-from agents.training import Trainer, check_names
+from agents.training import Trainer
 from agents.transfer import check_transfer
 from qa_env.errors import QAError
 

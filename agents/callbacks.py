@@ -94,7 +94,7 @@ class Validation(BaseCallback):
     ``max_drop``, the best weights come back, the learning rate is halved and the KL penalty doubled.
 
     Args:
-        score: Returns the validation metrics; the mean of accuracy and exact match is what counts.
+        score: Returns the validation metrics; the one called "score" is what counts.
         config: Its ``eval_every``, ``max_kl`` and ``max_drop`` are used.
         save_best: Called when the score is the best so far.
         load_best: Brings the best weights back.
@@ -161,7 +161,7 @@ class Validation(BaseCallback):
         for name, value in metrics.items():
             self.logger.record(f"eval/{name}", value)
         self.logger.dump(timesteps)
-        score = (metrics["accuracy"] + metrics["exact_match"]) / 2
+        score = metrics["score"]
         if score > self.best:
             self.best = score
             self.save_best()

@@ -220,9 +220,8 @@ def _tell_cut(name: str, examples: Sequence[QAExample], loaded: LoadedRun, conso
     limit = loaded.config.limits.max_source
     _, cut = encode_examples(examples, loaded.vocabulary, limit)
     if cut:
-        _tell(
-            console, f"{name}: {cut} of {len(examples)} sources are longer than {limit} tokens and were cut"
-        )
+        told = f"{cut} of {len(examples)} sources are longer than {limit} tokens: some sentences are left out"
+        _tell(console, f"{name}: {told}")
 
 
 def _tell(console: Console, line: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
@@ -19,10 +18,11 @@ from agents.asking import PEOPLE
 from agents.augmentation import Augmentation
 from agents.bert import keep_outputs, make_language_model, write_outputs
 from agents.buffers import AnswerRolloutBuffer
+from agents.checks import OF_USERS, REWARD_MODEL, check_names, try_feedback
 from agents.config import TrainConfig
-from agents.data import check_data, fluency_sentences, load_dataset, training_texts
+from agents.data import fluency_sentences, load_dataset, training_texts
 from agents.decoding import answer_all
-from agents.evaluation import METRICS, Judge, results_table
+from agents.evaluation import METRICS, Judge, checkpoint_score, results_table
 from agents.human_feedback import HumanFeedback
 from agents.language import choose_vocabulary, fit_fluency
 from agents.learning import Learner, learn_offline
@@ -40,24 +40,20 @@ from agents.stored_labels import StoredLabels
 from agents.transfer import transfer
 from agents.vec_env import QAVecEnv
 from agents.warm_start import Supervised, warm_start
-from agents.word_vectors import check_width, start_from_vectors
+from agents.word_vectors import start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
 from qa_env.bert import KeptOutputs
 from qa_env.datasets import QADataset, QAExample
-from qa_env.errors import QAError
 from qa_env.feedback import SimulatedUsers
 from qa_env.feedback.base import Feedback
 from qa_env.feedback.fluency import FluencyModel
-from qa_env.feedback.loading import as_feedback, score_checked
+from qa_env.feedback.loading import as_feedback
 from qa_env.feedback.store import Store
 from qa_env.task import QATask
 from qa_env.vector_env import QAVectorEnv
 from qa_env.vocabulary import Vocabulary
 
-REWARD_MODEL = "reward-model"
-OF_USERS = ("simulated", "reference", REWARD_MODEL)
-"""Feedback that comes from users, simulated ones by default."""
 OUTPUTS = "bert_outputs"
 """Folder beside the runs' own, for what BERT models say of sources."""
 START = "rl_start.safetensors"
@@ -212,7 +208,7 @@ class Trainer:
             self._tell(
                 f"{train.cut} of {len(self.data.labelled)} labelled examples are longer than the limits "
                 f"({self.config.limits.max_source} source, {self.config.limits.max_answer} answer tokens): "
-                "sources were cut, answers too long left out"
+                "some sentences of them and all answers too long are left out"
             )
 
         def report(epoch: int, loss: float, validation_loss: float) -> None:
@@ -264,7 +260,7 @@ class Trainer:
         if env.task.cut_sources:
             self._tell(
                 f"{env.task.cut_sources} of {len(env.task.examples)} unlabelled examples are longer than "
-                f"{config.limits.max_source} source tokens and were cut"
+                f"{config.limits.max_source} source tokens: some sentences are left out"
             )
         model = find_algorithm(config.rl.algorithm)(VecMonitor(QAVecEnv(env)), config.rl, common)
         model.set_logger(self.logger)
@@ -362,7 +358,8 @@ class Trainer:
     def _validate(self, policy: Any) -> dict[str, float]:
         examples = self.data.validation[:VALIDATION_QUESTIONS]
         measured = self.judge.measure(examples, self._answers(policy, examples))
-        return {name: float(values.mean()) for name, values in measured.items()}
+        metrics = {name: float(values.mean()) for name, values in measured.items()}
+        return {**metrics, "score": checkpoint_score(metrics, examples)}
 
     def _answers(self, policy: Any, examples: Sequence[QAExample]) -> list[str]:
         return answer_all(policy, self.vocabulary, examples, self.config.limits)
@@ -390,36 +387,3 @@ class Trainer:
         told = f"{self.episodes} rated answers; {stages}; everything is in {self.run.folder}"
         self._tell(told)
         return results
-
-
-def try_feedback(feedback: Feedback, examples: Sequence[QAExample]) -> None:
-    """Ask about a reference answer and an empty one, so that a mistake shows before the warm start.
-
-    Raises:
-        QAError: If the feedback does not return two finite numbers.
-    """
-    asked = (examples[0], examples[-1])
-    score_checked(feedback, asked, (asked[0].references[0], ""), np.random.default_rng(0).spawn(2))
-
-
-def check_names(config: TrainConfig) -> None:
-    """Look up everything that a config names, before any work is done.
-
-    Raises:
-        QAError: If the algorithm, the feedback or the data file is not there.
-    """
-    if config.rl.algorithm in OFFLINE:
-        if not config.feedback_store:
-            raise QAError(
-                f"rl.algorithm={config.rl.algorithm} learns from labels that are there: name their store, "
-                "--feedback-store feedback.db"
-            )
-    else:
-        find_algorithm(config.rl.algorithm)
-    if config.feedback not in OF_USERS:
-        as_feedback(config.feedback)
-    if config.ask.fallback:
-        as_feedback(config.ask.fallback)
-    if config.vectors:
-        check_width(config.vectors, config.lm.embedding)
-    check_data(config)

@@ -379,7 +379,9 @@ def test_an_interrupted_run_goes_on_and_finishes(tmp_path: Path, capsys: pytest.
     assert f"--resume {stopped.folder}" in err and "Traceback" not in err
     told = " ".join(out.split())
     assert re.search(r"\d+ of 20 labelled examples are longer than the limits \(30 source, 12 answer", told)
-    assert re.search(r"\d+ of 60 unlabelled examples are longer than 30 source tokens and were cut", told)
+    assert re.search(
+        r"\d+ of 60 unlabelled examples are longer than 30 source tokens: some sentences are left out", told
+    )
     state = stopped.read_json("checkpoint/state.json")
     assert 0 < state["timesteps"] < 800 and not stopped.has("results.json")
     load_policy(stopped, "checkpoint/policy.safetensors")
@@ -666,7 +668,7 @@ def test_evaluates_any_run_on_several_files(
     assert run(evaluate.main, finished.folder, *files, "--out", tmp_path / "out.json") == 0
     told = said(capsys)
     assert "long.jsonl: 2 of 6 questions have no reference answer: left out" in told
-    assert "long.jsonl: 1 of 4 sources are longer than 96 tokens and were cut" in told
+    assert "long.jsonl: 1 of 4 sources are longer than 96 tokens: some sentences are left out" in told
     reports = json.loads((tmp_path / "out.json").read_text())["reports"]
     assert [*reports] == [*WRITERS, "long.jsonl"]
     assert reports["own.jsonl"] == reports["own.csv"] == reports["own.json"]

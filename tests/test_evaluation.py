@@ -15,6 +15,7 @@ from agents.evaluation import (
     OF_ABSTAINING,
     Judge,
     bootstrap_interval,
+    checkpoint_score,
     fitting_tables,
     report,
     results_table,
@@ -143,3 +144,11 @@ def test_interval_holds_the_mean_and_narrows_with_more_answers() -> None:
 def test_a_marked_value_counts_as_before() -> None:
     marked = replace(ANSWERABLE[0], metadata={"value": "Ada", "distractors": ("Charles",)})
     assert JUDGE.measure([marked, marked], ["Ada", "Ada Charles"])["accuracy"] == pytest.approx([1, 0])
+
+
+def test_the_checkpoint_is_chosen_by_f1_unless_right_values_are_marked() -> None:
+    metrics = {"accuracy": 0.6, "exact_match": 0.2, "f1": 0.5}
+    plain = QAExample("plain", "Who?", answers=("Ada",))
+    marked = QAExample("marked", "Who?", answers=("Ada",), metadata={"value": "Ada"})
+    assert checkpoint_score(metrics, [plain]) == 0.5
+    assert checkpoint_score(metrics, [plain, marked]) == pytest.approx(0.4)

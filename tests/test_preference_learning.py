@@ -379,8 +379,7 @@ def test_the_callbacks_of_rl_watch_it_and_keep_the_best_weights(
     scores, best = iter([0.2, 0.9, 0.5, 0.4]), []
 
     def score() -> dict[str, float]:
-        value = next(scores)
-        return {"accuracy": value, "exact_match": value}
+        return {"score": next(scores)}
 
     def keep() -> None:
         best.append((copy.deepcopy(model.policy.lm.state_dict()), model.num_timesteps))

@@ -207,7 +207,8 @@ def test_the_last_passes_see_every_good_and_labelled_answer_equally_often_at_a_f
 def test_the_last_passes_make_good_answers_likelier(new_task: NewTask) -> None:
     callback = started(new_task, epochs=5)
     known = callback.labelled
-    callback.labelled = Supervised(known.examples[:1], known.source[:1], known.tokens[:1], cut=0)
+    one = [part[:1] for part in (known.source, known.tokens, known.tokens)]
+    callback.labelled = Supervised(known.examples[:1], *one, np.ones(1, dtype=np.int64), cut=0)
     hear(callback, rated(0, 0, 1.0), rated(1, 2, 0.6))
     before = [log_likelihood(callback, rated(*answer, 1.0)) for answer in ((0, 0), (1, 2))]
     callback.consolidate()
