@@ -18,7 +18,7 @@ from qa_env.errors import QAError
 from qa_env.feedback import as_feedback, score_checked
 from qa_env.feedback.base import Feedback, FloatArray, Score
 from qa_env.feedback.text import exact_match
-from qa_env.passages import encode_sources
+from qa_env.layout import encode_sources
 from qa_env.sources import load_data
 from qa_env.vocabulary import EOS, FORBIDDEN, Vocabulary
 
@@ -48,7 +48,7 @@ class QATask:
         feedback: A `Feedback`, a function ``(examples, answers) -> rewards (batch,)``, a built-in name
             or ``"module:attr"``.
         max_source: Longest ``question SEP context`` in tokens; of a longer context some sentences are left
-            out (`qa_env.passages`).
+            out (`qa_env.layout`).
         max_answer: Longest answer in tokens, EOS included.
 
     Attributes:

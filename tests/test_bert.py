@@ -19,7 +19,7 @@ from qa_env.bert.outputs import FILE_TOKENS
 from qa_env.bert.windows import windows
 from qa_env.encoders import EncoderConfig, LSTMEncoder
 from qa_env.errors import QAError
-from qa_env.passages import encode_sources
+from qa_env.layout import encode_sources
 from qa_env.vocabulary import SEP, Vocabulary
 from tests.bert_models import TEXTS, make_model
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qa_env.datasets import QAExample
-from qa_env.passages import encode_sources, pick_sentences
+from qa_env.layout import encode_sources, pick_sentences
 from qa_env.task import encode_examples
 from qa_env.vocabulary import SEP, SPECIAL_TOKENS, Kind, Vocabulary
 
