@@ -43,6 +43,8 @@ class ImitationConfig:
     """In the passes behind the last rollout it falls linearly to zero."""
     labelled: float = 0.25
     """Share of labelled questions among the examples between two rollouts."""
+    dropout: float = 0.0
+    """Share of what the model reads that is left out, as in the warm start."""
 
     def __post_init__(self) -> None:
         """Raise a QAError if a field is out of its range."""
@@ -54,8 +56,11 @@ class ImitationConfig:
             raise QAError(f"imitation.learning_rate must be greater than 0, got {self.learning_rate}")
         if not 0 <= self.robustness <= 1:
             raise QAError(f"imitation.robustness must be from 0 to 1, got {self.robustness}")
-        if not 0 <= self.labelled < 1:
-            raise QAError(f"imitation.labelled must be 0 or more and less than 1, got {self.labelled}")
+        for name in ("labelled", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise QAError(
+                    f"imitation.{name} must be 0 or more and less than 1, got {getattr(self, name)}"
+                )
 
     def batches_and_threshold(self, modelled: bool) -> tuple[int, float]:
         """The two fields whose default depends on whether a reward model pays."""
@@ -222,9 +227,11 @@ class SelfImitation(BaseCallback):
             self._optimizer = make_optimizer(self._lm, rate)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = robust_loss(
-            policy.log_likelihood(*as_batch(source, tokens, policy.device)), self.config.robustness
-        )
+        policy.set_training_mode(True)
+        with policy.lm.dropping(self.config.dropout):
+            log_likelihood = policy.log_likelihood(*as_batch(source, tokens, policy.device))
+        policy.set_training_mode(False)
+        loss = robust_loss(log_likelihood, self.config.robustness)
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._lm.parameters(), 1.0)

@@ -18,6 +18,7 @@ VECTORS, MODEL = "the word vectors", "the BERT model"
 READING: Settings = {
     "augmentation": {"renamed": 0.0, "replaced": 0.0},  # there are labels enough not to make up others
     "warm_start": {"epochs": 8, "patience": 2, "rate_decay": 0.5, "dropout": 0.2, "batch_size": 32},
+    "imitation": {"dropout": 0.2},
 }
 WITH_VECTORS: Settings = {
     "vocabulary": {"kind": "words", "size": 20000},

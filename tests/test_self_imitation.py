@@ -216,6 +216,17 @@ def test_the_last_passes_make_good_answers_likelier(new_task: NewTask) -> None:
     assert all(a > b for a, b in zip(after, before, strict=True))
 
 
+def test_dropout_changes_what_is_learnt_and_ends_with_the_step(new_task: NewTask) -> None:
+    losses = []
+    for share in (0.0, 0.0, 0.5):
+        callback = started(new_task, dropout=share)
+        hear(callback, rated(0, 1, 0.9))
+        (good,) = callback.best.values()
+        losses.append(callback._step(good.source[None], good.tokens[None], 1e-3))
+        assert callback._lm.encoder.dropout.p == 0 and not callback._lm.training
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_without_epochs_the_last_passes_change_nothing(new_task: NewTask) -> None:
     callback = started(new_task, epochs=0)
     before = {name: value.clone() for name, value in callback.model.policy.state_dict().items()}
@@ -236,7 +247,15 @@ def test_the_robust_loss_scales_the_gradient_of_each_token_by_a_power_of_its_pro
 
 
 @pytest.mark.parametrize(
-    "field", [{"batches": -1}, {"batch_size": 0}, {"epochs": -1}, {"robustness": 1.1}, {"learning_rate": 0.0}]
+    "field",
+    [
+        {"batches": -1},
+        {"batch_size": 0},
+        {"epochs": -1},
+        {"robustness": 1.1},
+        {"learning_rate": 0.0},
+        {"dropout": 1.0},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(field: dict[str, Any]) -> None:
     with pytest.raises(QAError, match=f"imitation.{next(iter(field))} must be"):
