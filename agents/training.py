@@ -39,7 +39,7 @@ from agents.self_imitation import SelfImitation
 from agents.stored_labels import StoredLabels
 from agents.transfer import transfer
 from agents.vec_env import QAVecEnv
-from agents.warm_start import Supervised, warm_start
+from agents.warm_start import Supervised, negative_log_likelihood, warm_start
 from agents.word_vectors import start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
 from policies.language_model import LSTMAttentionLM
@@ -204,6 +204,7 @@ class Trainer:
         train = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
         held_out = self.data.validation[:VALIDATION_QUESTIONS]
         validation = Supervised.from_examples(held_out, self.vocabulary, self.config.limits)
+        settings = self.config.warm_start
         if train.cut:
             self._tell(
                 f"{train.cut} of {len(self.data.labelled)} labelled examples are longer than the limits "
@@ -211,16 +212,23 @@ class Trainer:
                 "some sentences of them and all answers too long are left out"
             )
 
-        def report(epoch: int, loss: float, validation_loss: float) -> None:
+        def validate() -> float:
+            if settings.choose_by == "score":
+                return 1 - self._validate(policy)["score"]
+            return negative_log_likelihood(policy, validation)
+
+        def report(epoch: int, loss: float, missing: float) -> None:
+            by_score = settings.choose_by == "score"
+            name, value = ("score", 1 - missing) if by_score else ("loss", missing)
             self.logger.record("warm_start/loss", loss)
-            self.logger.record("warm_start/validation_loss", validation_loss)
+            self.logger.record(f"warm_start/validation_{name}", value)
             self.logger.dump(epoch)
             self.console.print(
-                f"warm start, epoch {epoch + 1}: loss {loss:.3f}, validation {validation_loss:.3f}"
+                f"warm start, epoch {epoch + 1}: loss {loss:.3f}, validation {name} {value:.3f}"
             )
 
         augmentation = Augmentation(self.vocabulary, self.config.changes())
-        warm_start(policy, train, validation, augmentation, self.config.warm_start, self.config.seed, report)
+        warm_start(policy, train, validate, augmentation, settings, self.config.seed, report)
 
     def _prepare_offline(self, prepare: Prepare) -> MakeOffline:
         """Read the store's labels; what makes the algorithm that learns from them."""

@@ -30,7 +30,7 @@ class WarmStartConfig:
     """Settings of the supervised warm start."""
 
     epochs: int = 40
-    """At most; early stopping on the validation loss usually ends it before."""
+    """At most; early stopping usually ends it before."""
     batch_size: int = 16
     """Answers a gradient step."""
     learning_rate: float = 2e-3
@@ -38,12 +38,15 @@ class WarmStartConfig:
     """Which reference answers are learned: the main one of each question (the first that is not too long), or
     in each epoch one of them, drawn anew."""
     rate_decay: float = 1.0
-    """What the learning rate is multiplied by after an epoch without a better validation loss."""
+    """What the learning rate is multiplied by after an epoch without better validation."""
     dropout: float = 0.0
     """Share of what the model reads that is left out while it learns: with thousands of labelled questions it
     learns them by heart otherwise. Where there are few, names are renamed instead (`augmentation`)."""
     patience: int = 4
-    """Epochs without a better validation loss before it stops."""
+    """Epochs without better validation before it stops."""
+    choose_by: Literal["loss", "score"] = "loss"
+    """What validation is: the loss a token, or how good written answers are (`checkpoint_score`), which takes
+    longer. With thousands of labelled questions the loss rises while answers still get better."""
     critic_rollouts: int = 2
     """Rollouts on which the value head is fitted before the first policy update."""
 
@@ -172,29 +175,28 @@ def negative_log_likelihood(policy: LMActorCriticPolicy, data: Supervised, size:
 def warm_start(
     policy: LMActorCriticPolicy,
     train: Supervised,
-    validation: Supervised,
+    validate: Callable[[], float],
     augmentation: Augmentation,
     config: WarmStartConfig,
     seed: int,
-    report: Callable[[int, float, float], None] = lambda epoch, loss, validation_loss: None,
+    report: Callable[[int, float, float], None] = lambda epoch, loss, validation: None,
 ) -> None:
-    """Maximise the likelihood of the reference answers; keep the weights of the best validation loss.
+    """Maximise the likelihood of the reference answers; keep the weights of the best validation.
 
     Args:
         policy: Trained in place, encoder included unless it is frozen.
         train: The labelled questions.
-        validation: Questions for early stopping.
+        validate: Tells how far the policy is from perfect on other questions, for early stopping.
         augmentation: Changes the labelled questions anew in each epoch.
         config: Settings.
         seed: Of the order of the minibatches.
-        report: Called after each epoch with the training and validation losses (nats a token).
+        report: Called after each epoch with the training loss (nats a token) and what `validate` told.
     """
     rng = np.random.default_rng(seed)
     epochs = (
         train.shuffled(config.batch_size, augmentation, rng, policy.device, config.references)
         for _ in range(config.epochs)
     )
-    validate = lambda: negative_log_likelihood(policy, validation)  # noqa: E731
     maximise_likelihood(policy, epochs, validate, config, report)
 
 
@@ -205,26 +207,26 @@ def maximise_likelihood(
     config: WarmStartConfig,
     report: Callable[[int, float, float], None],
 ) -> None:
-    """Teacher forcing; the weights of the best validation loss are kept.
+    """Teacher forcing; the weights of the best validation are kept.
 
     Args:
         policy: Its language model is trained in place.
         epochs: The minibatches of each epoch.
-        validate: Tells the validation loss.
+        validate: Tells how far the policy is from perfect on other questions.
         config: The learning rate and its decay, dropout, and patience.
         report: As for `warm_start`.
     """
     optimizer = make_optimizer(policy.lm, config.learning_rate)
-    best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
+    best, least, waited = copy.deepcopy(policy.lm.state_dict()), np.inf, 0
     for epoch, batches in enumerate(epochs):
         policy.set_training_mode(True)
         with policy.lm.dropping(config.dropout):
             losses = [_step(policy, optimizer, *batch) for batch in batches]
         policy.set_training_mode(False)
-        validation_loss = validate()
-        report(epoch, float(np.mean(losses)), validation_loss)
-        if validation_loss < best_loss:
-            best, best_loss, waited = copy.deepcopy(policy.lm.state_dict()), validation_loss, 0
+        missing = validate()
+        report(epoch, float(np.mean(losses)), missing)
+        if missing < least:
+            best, least, waited = copy.deepcopy(policy.lm.state_dict()), missing, 0
         else:
             waited += 1
             for group in optimizer.param_groups:

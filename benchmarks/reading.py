@@ -33,7 +33,7 @@ from agents.pretraining import Corpus, pretrain, reporter
 from agents.runs import Run
 from agents.training import OUTPUTS
 from agents.transfer import transfer
-from agents.warm_start import Supervised, WarmStartConfig, warm_start
+from agents.warm_start import Supervised, WarmStartConfig, negative_log_likelihood, warm_start
 from agents.word_vectors import start_from_vectors
 from policies.actor_critic import LMActorCriticPolicy
 from qa_env.datasets import QADataset, load_examples
@@ -125,7 +125,7 @@ def main(command: ReadingCommand) -> None:
         warm_start(
             policy,
             train,
-            validation,
+            lambda: negative_log_likelihood(policy, validation),
             Augmentation(vocabulary, config.changes()),
             config.warm_start,
             config.seed,

@@ -17,7 +17,14 @@ VECTORS, MODEL = "the word vectors", "the BERT model"
 """Stand for what the command line names."""
 READING: Settings = {
     "augmentation": {"renamed": 0.0, "replaced": 0.0},  # there are labels enough not to make up others
-    "warm_start": {"epochs": 8, "patience": 2, "rate_decay": 0.5, "dropout": 0.2, "batch_size": 32},
+    "warm_start": {
+        "epochs": 8,
+        "patience": 2,
+        "rate_decay": 0.5,
+        "dropout": 0.2,
+        "batch_size": 16,
+        "choose_by": "score",
+    },
     "imitation": {"dropout": 0.2},
 }
 WITH_VECTORS: Settings = {

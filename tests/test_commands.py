@@ -278,6 +278,27 @@ def test_frozen_encoder_survives_saving_and_loading(tmp_path: Path) -> None:
         assert loaded.judge.report(test, loaded.answers(test)) == results[when]
 
 
+def test_the_warm_start_can_be_chosen_by_what_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores told are the metric that checkpoints are chosen by; the weights of the best are kept."""
+    scores = iter([0.25, 0.5, 0.125, 0.0625])  # the last is that of RL's start
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def validate(trainer: agents.training.Trainer, policy: Any) -> dict[str, float]:
+        kept.append({name: weight.clone() for name, weight in policy.lm.state_dict().items()})
+        return {"score": next(scores)}
+
+    monkeypatch.setattr(agents.training.Trainer, "_validate", validate)
+    only = ("--warm-start.choose-by", "score", "--warm-start.epochs", 3, "--rl.timesteps", 0)
+    done = train_run(tmp_path, *TINY, *only)
+    logged = EventAccumulator(str(done.folder)).Reload().Scalars("warm_start/validation_score")
+    assert [point.value for point in logged] == [0.25, 0.5, 0.125]
+    weights = load_file(done.path(WARM_START))
+    assert all(torch.equal(weights[name], kept[1][name]) for name in weights)
+    assert not all(torch.equal(weights[name], kept[2][name]) for name in weights)
+
+
 def test_answers_a_question(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
     question = "What is the capital of Japan?"
     printed = []

@@ -10,7 +10,7 @@ import pytest
 
 from agents.augmentation import Augmentation, AugmentationConfig
 from agents.decoding import Limits, decode
-from agents.warm_start import Supervised, WarmStartConfig, warm_start
+from agents.warm_start import Supervised, WarmStartConfig, negative_log_likelihood, warm_start
 from policies import LMActorCriticPolicy, LMConfig, LSTMAttentionLM
 from qa_env.datasets import QAExample
 from qa_env.env import QAEnv
@@ -112,7 +112,7 @@ def test_answers_that_stand_nowhere_in_the_text_are_learned(references: str, voc
     data = Supervised.from_examples(examples, vocabulary, limits)
     plain = Augmentation(vocabulary, AugmentationConfig(0, 0))
     settings = WarmStartConfig(epochs=150, learning_rate=1e-2, references=references, patience=150)  # type: ignore[arg-type]
-    warm_start(policy, data, data, plain, settings, 0)
+    warm_start(policy, data, lambda: negative_log_likelihood(policy, data), plain, settings, 0)
     written = decode(policy, env.task.sources, limits.max_answer)[:, 0]
     for example, row in zip(examples, written, strict=True):
         assert row[-1] == PAD

@@ -8,7 +8,7 @@ import torch
 
 from agents.augmentation import Augmentation, AugmentationConfig
 from agents.decoding import Limits
-from agents.warm_start import Supervised, WarmStartConfig, warm_start
+from agents.warm_start import Supervised, WarmStartConfig, negative_log_likelihood, warm_start
 from policies import LMActorCriticPolicy, LMConfig, LSTMAttentionLM
 from qa_env.datasets import QAExample
 from qa_env.errors import QAError
@@ -35,7 +35,8 @@ def learned(config: WarmStartConfig) -> tuple[LMActorCriticPolicy, list[tuple[fl
     made, losses = policy(), list[tuple[float, float]]()
     known = Supervised.from_examples(EXAMPLES, VOCABULARY, LIMITS)
     nothing = Augmentation(VOCABULARY, AugmentationConfig(0.0, 0.0))
-    warm_start(made, known, known, nothing, config, 0, lambda _, *both: losses.append(both))
+    validate = lambda: negative_log_likelihood(made, known)  # noqa: E731
+    warm_start(made, known, validate, nothing, config, 0, lambda _, *both: losses.append(both))
     return made, losses
 
 
