@@ -180,6 +180,8 @@ class RLConfig:
     """Fall of the validation score below its best at which training backs off."""
     eval_every: int = 12
     """Rollouts between two validations."""
+    eval_questions: int = 256
+    """Validation questions that are answered at each, at most."""
     temperature: float = 0.7
     """Of sampling: below 1 there are fewer slips in wording among the answers that are rated well."""
     top_k: int = 0
@@ -314,6 +316,7 @@ LEAST = {
     "rl.batch_size": 2,
     "rl.n_epochs": 1,
     "rl.eval_every": 1,
+    "rl.eval_questions": 1,
     "rl.q.hysteresis": 0,
     "rl.q.return_steps": 1,
     "rl.q.buffer_size": 1,

@@ -58,8 +58,6 @@ OUTPUTS = "bert_outputs"
 """Folder beside the runs' own, for what BERT models say of sources."""
 START = "rl_start.safetensors"
 """The weights with which RL began, where people's first labels have changed those of the warm start."""
-VALIDATION_QUESTIONS = 256
-"""At most so many are used at each validation."""
 
 
 class Trainer:
@@ -202,7 +200,7 @@ class Trainer:
 
     def _supervise(self, policy: LMActorCriticPolicy) -> None:
         train = Supervised.from_examples(self.data.labelled, self.vocabulary, self.config.limits)
-        held_out = self.data.validation[:VALIDATION_QUESTIONS]
+        held_out = self.data.validation[: self.config.rl.eval_questions]
         validation = Supervised.from_examples(held_out, self.vocabulary, self.config.limits)
         settings = self.config.warm_start
         if train.cut:
@@ -364,7 +362,7 @@ class Trainer:
         return SelfImitation(settings, labelled, augmentation, self.config.seed, modelled)
 
     def _validate(self, policy: Any) -> dict[str, float]:
-        examples = self.data.validation[:VALIDATION_QUESTIONS]
+        examples = self.data.validation[: self.config.rl.eval_questions]
         measured = self.judge.measure(examples, self._answers(policy, examples))
         metrics = {name: float(values.mean()) for name, values in measured.items()}
         return {**metrics, "score": checkpoint_score(metrics, examples)}

@@ -18,14 +18,15 @@ VECTORS, MODEL = "the word vectors", "the BERT model"
 READING: Settings = {
     "augmentation": {"renamed": 0.0, "replaced": 0.0},  # there are labels enough not to make up others
     "warm_start": {
-        "epochs": 8,
+        "epochs": 6,
         "patience": 2,
         "rate_decay": 0.5,
-        "dropout": 0.2,
+        "dropout": 0.3,
         "batch_size": 16,
         "choose_by": "score",
     },
-    "imitation": {"dropout": 0.2},
+    "rl": {"timesteps": 80_000, "temperature": 1.0, "eval_every": 6, "eval_questions": 1000},
+    "imitation": {"batches": 0, "epochs": 3, "dropout": 0.3},
 }
 WITH_VECTORS: Settings = {
     "vocabulary": {"kind": "words", "size": 20000},
@@ -35,7 +36,7 @@ WITH_VECTORS: Settings = {
 WITH_BERT: Settings = {"lm": {"bert": MODEL}}
 QAMR: Settings = {
     "data": "qamr/train",
-    "split": {"labelled": 4000, "validation": 0.03, "test_data": "qamr/dev"},
+    "split": {"labelled": 5000, "validation": 0.06, "test_data": "qamr/dev"},
     "limits": {"max_source": 160, "max_answer": 24},
 }
 SQUAD: Settings = {
@@ -49,19 +50,32 @@ SQUAD: Settings = {
 }
 BABI: Settings = {
     "data": "babi-v11/train",
-    "split": {"labelled": 4000, "validation": 0.05, "test_data": "babi-v11/dev"},
-    "limits": {"max_source": 320, "max_answer": 8},
+    "split": {"labelled": 6000, "validation": 0.06, "test_data": "babi-v11/dev"},
+    "vocabulary": {"kind": "words", "size": 400},
+    "lm": {"embedding": 64},
+    "limits": {"max_source": 256, "max_answer": 8},
+    "warm_start": {
+        "epochs": 14,
+        "patience": 4,
+        "rate_decay": 0.6,
+        "dropout": 0.1,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+    },
+    "imitation": {"dropout": 0.1},
 }
 FAIRYTALE: Settings = {
     "data": "fairytaleqa/train",
-    "split": {"labelled": 3000, "validation": 0.05, "test_data": "fairytaleqa/dev"},
-    "limits": {"max_source": 640, "max_answer": 40},
+    "split": {"labelled": 4000, "validation": 0.06, "test_data": "fairytaleqa/dev"},
+    "limits": {"max_source": 200, "max_answer": 32},
+    "imitation": {"threshold": 0.5},
 }
 CMRC: Settings = {
     "data": "cmrc2018/dev",
-    "split": {"labelled": 1000, "validation": 0.1, "test_data": "cmrc2018/trial"},
+    "split": {"labelled": 1500, "validation": 0.1, "test_data": "cmrc2018/trial"},
     "vocabulary": {"kind": "characters", "size": 4000},
-    "limits": {"max_source": 640, "max_answer": 40},
+    "limits": {"max_source": 300, "max_answer": 40},
+    "imitation": {"threshold": 0.5},
 }
 DATA: dict[str, tuple[Settings, ...]] = {
     "qamr": (QAMR, WITH_VECTORS),

@@ -37,7 +37,6 @@ from agents.augmentation import Augmentation
 from agents.commands import parse, run_command
 from agents.config import TrainConfig
 from agents.data import fluency_sentences, load_dataset, training_texts
-from agents.training import VALIDATION_QUESTIONS
 from qa_env.datasets import QADataset, QAExample
 from qa_env.feedback import SimulatedUsers
 from qa_env.feedback.fluency import FluencyModel
@@ -155,7 +154,7 @@ class TRLLearner:
     def supervise(self) -> None:
         """SFT on the labelled questions; the weights of the best validation loss stay."""
         settings = self.command.sft
-        validation = self.data.validation[:VALIDATION_QUESTIONS]
+        validation = self.data.validation[: self.config.rl.eval_questions]
         with tempfile.TemporaryDirectory() as folder:
             config = SFTConfig(
                 folder,

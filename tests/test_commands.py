@@ -299,6 +299,22 @@ def test_the_warm_start_can_be_chosen_by_what_it_writes(
     assert not all(torch.equal(weights[name], kept[2][name]) for name in weights)
 
 
+def test_a_validation_answers_so_many_questions_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    answer_all = agents.training.answer_all
+
+    def count(policy: Any, vocabulary: Any, examples: Sequence[QAExample], limits: Any) -> list[str]:
+        asked.append(len(examples))
+        return answer_all(policy, vocabulary, examples, limits)
+
+    monkeypatch.setattr(agents.training, "answer_all", count)
+    train_run(tmp_path, *TINY, "--rl.eval-questions", 7)
+    before, *validations, after = asked
+    assert before == after == 20 and set(validations) == {7}
+
+
 def test_answers_a_question(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
     question = "What is the capital of Japan?"
     printed = []
