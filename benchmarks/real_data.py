@@ -15,7 +15,6 @@ the labelled questions, and the whole context.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,8 +25,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from curves import scalars
-from main_job import RESULTS, machine, write_csv
-from matplotlib.figure import Figure
+from main_job import RESULTS, machine
+from real_data_report import Results, Row, markdown
 from real_data_settings import DATA, Files, settings_of
 from rich.console import Console
 
@@ -41,13 +40,8 @@ from qa_env.datasets import QAExample
 from qa_env.errors import QAError
 
 METRICS = ("accuracy", "exact_match", "f1", "rouge_l", "satisfaction")
-SIDES = ("trivial", "warm", "rl", "ceiling")
 LEFT = 40
 """Training questions that the ceiling leaves unlabelled, since a run needs some."""
-FIELDS = ("figure", "value", "low", "high", "unit", "runs")
-RUN_FIELDS = ("data", "seed", "side", "task", "metric", "value", "questions", "seconds")
-CURVE_FIELDS = ("data", "seed", "tokens", "metric", "value")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
             if command.ceiling:
                 results.add(all_labelled(name, config))
             results.write()
-    print(markdown(results.figures()))
+    print(markdown(results.runs))
     print(f"\n{machine()}; every number is in {command.out}")
 
 
@@ -177,111 +171,6 @@ def rows_of(
         for task, chosen in parts.items()
         for metric in METRICS
     ]
-
-
-class Results:
-    """The rows of all runs, and the files that they are in."""
-
-    def __init__(self, out: Path, runs: list[Row], curves: list[Row]) -> None:
-        self.out, self.runs, self.curves = out, runs, curves
-
-    @classmethod
-    def read(cls, out: str) -> Results:
-        """What the files hold already."""
-        path = Path(out)
-        return cls(path, read_csv(with_ending(path, "runs")), read_csv(with_ending(path, "curves")))
-
-    def replace(self, runs: list[Row], curve: list[Row]) -> None:
-        """Put a run's rows in the place of those of the same data and seed."""
-        which = (runs[0]["data"], runs[0]["seed"])
-        self.runs = [row for row in self.runs if (row["data"], row["seed"]) != which] + runs
-        self.curves = [row for row in self.curves if (row["data"], row["seed"]) != which] + curve
-
-    def add(self, runs: list[Row]) -> None:
-        """Add rows."""
-        self.runs += runs
-
-    def figures(self) -> list[Row]:
-        """The mean over the seeds of each figure, and the least and the greatest of them."""
-        found: dict[str, list[float]] = {}
-        for row in self.runs:
-            task = f"_{row['task']}" if row["task"] else ""
-            name = f"{row['data']}{task}_{row['metric']}_{row['side']}"
-            found.setdefault(name, []).append(row["value"])
-        return [
-            dict(zip(FIELDS, (name, float(np.mean(v)), min(v), max(v), "share", len(v)), strict=True))
-            for name, v in found.items()
-        ]
-
-    def write(self) -> None:
-        """Write figures, runs, curves and picture."""
-        write_csv(str(self.out), FIELDS, self.figures())
-        write_csv(str(with_ending(self.out, "runs")), RUN_FIELDS, self.runs)
-        write_csv(str(with_ending(self.out, "curves")), CURVE_FIELDS, self.curves)
-        picture(self.curves).savefig(self.out.with_suffix(".png"), dpi=120)
-
-
-def with_ending(path: Path, ending: str) -> Path:
-    """The file beside `path` whose name ends so."""
-    return path.with_name(f"{path.stem}_{ending}.csv")
-
-
-def read_csv(path: Path) -> list[Row]:
-    """Rows that `write_csv` wrote, numbers as numbers; none if there is no file."""
-    if not path.is_file():
-        return []
-    numbers = {"seed": int, "tokens": int, "questions": int, "value": float, "seconds": float}
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {name: numbers.get(name, str)(value) for name, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
-
-
-def markdown(figures: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a line for each data set and metric, and the share of the gap that RL closed."""
-    found = {figure["figure"]: figure for figure in figures}
-    lines = [
-        "| data and metric | trivial | warm start | after RL | all labels | gap closed |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in dict.fromkeys(figure["figure"].rsplit("_", 1)[0] for figure in figures):
-        sides = [found.get(f"{name}_{side}") for side in SIDES]
-        cells = ["" if side is None else cell(side) for side in sides]
-        lines.append(f"| {name} | {' | '.join(cells)} | {closed(sides)} |")
-    return "\n".join(lines)
-
-
-def cell(figure: Mapping[str, Any]) -> str:
-    """``mean (least–greatest)``."""
-    mean, low, high = (f"{figure[name]:.3f}" for name in ("value", "low", "high"))
-    return mean if low == high else f"{mean} ({low}–{high})"
-
-
-def closed(sides: Sequence[Mapping[str, Any] | None]) -> str:
-    """What share of the way from the warm start to all labels RL went."""
-    _, warm, rl, ceiling = sides
-    if warm is None or rl is None or ceiling is None or not ceiling["value"] > warm["value"]:
-        return ""
-    return f"{(rl['value'] - warm['value']) / (ceiling['value'] - warm['value']):.0%}"
-
-
-def picture(curves: Sequence[Mapping[str, Any]]) -> Figure:
-    """F1 on validation questions over the tokens written: a panel a data set, a line a seed."""
-    names = list(dict.fromkeys(row["data"] for row in curves))
-    columns = min(len(names), 3)
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
-    for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
-        own = [row for row in curves if row["data"] == name and row["metric"] == "f1"]
-        for seed in dict.fromkeys(row["seed"] for row in own):
-            line = sorted((row["tokens"], row["value"]) for row in own if row["seed"] == seed)
-            axes.plot(*zip(*line, strict=True), marker=".", label=f"seed {seed}")
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("tokens in RL")
-        axes.set_ylabel("F1, validation")
-        axes.legend(fontsize=8)
-    return figure
 
 
 if __name__ == "__main__":
