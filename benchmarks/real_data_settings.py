@@ -25,8 +25,16 @@ READING: Settings = {
         "batch_size": 16,
         "choose_by": "score",
     },
-    "rl": {"timesteps": 80_000, "temperature": 1.0, "eval_every": 6, "eval_questions": 1000},
-    "imitation": {"batches": 0, "epochs": 3, "dropout": 0.3},
+    "rl": {
+        "timesteps": 80_000,
+        "temperature": 1.0,
+        "learning_rate": 5e-4,
+        "batch_size": 256,
+        "eval_every": 6,
+        "eval_questions": 1000,
+    },
+    "imitation": {"batches": 0, "epochs": 2, "dropout": 0.3},
+    "users": {"w_correct": 0.9, "w_fluent": 0.05, "w_length": 0.05},  # phrases need no fluency
 }
 WITH_VECTORS: Settings = {
     "vocabulary": {"kind": "words", "size": 20000},
