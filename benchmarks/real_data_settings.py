@@ -33,7 +33,7 @@ READING: Settings = {
         "eval_every": 6,
         "eval_questions": 1000,
     },
-    "imitation": {"batches": 0, "epochs": 2, "dropout": 0.3},
+    "imitation": {"batches": 0, "epochs": 2, "dropout": 0.3, "threshold": 0.5},
     "users": {"w_correct": 0.9, "w_fluent": 0.05, "w_length": 0.05},  # phrases need no fluency
 }
 WITH_VECTORS: Settings = {
@@ -70,20 +70,19 @@ BABI: Settings = {
         "batch_size": 32,
         "learning_rate": 3e-3,
     },
-    "imitation": {"dropout": 0.1},
+    "rl": {"timesteps": 60_000},
+    "imitation": {"dropout": 0.1, "epochs": 4},
 }
 FAIRYTALE: Settings = {
     "data": "fairytaleqa/train",
     "split": {"labelled": 4000, "validation": 0.06, "test_data": "fairytaleqa/dev"},
     "limits": {"max_source": 200, "max_answer": 32},
-    "imitation": {"threshold": 0.5},
 }
 CMRC: Settings = {
     "data": "cmrc2018/dev",
     "split": {"labelled": 1500, "validation": 0.1, "test_data": "cmrc2018/trial"},
     "vocabulary": {"kind": "characters", "size": 4000},
     "limits": {"max_source": 300, "max_answer": 40},
-    "imitation": {"threshold": 0.5},
 }
 DATA: dict[str, tuple[Settings, ...]] = {
     "qamr": (QAMR, WITH_VECTORS),
