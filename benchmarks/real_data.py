@@ -6,7 +6,8 @@
 ``test.jsonl.gz``: a question a line, as `train.py --data` reads them. Of each data set a part of the training
 questions is labelled; RL gets the rest, without their references, and the ratings of SIMULATED users, who go
 by the references (`SimulatedUsers.correctness`). The checkpoint is chosen on validation questions. Reported
-are the questions of a file of their own.
+are the questions of a file of their own. The settings are in `real_data_settings.py`. Runs that are made side
+by side, each with an ``--out`` of its own, are put together by `real_data_report.py`.
 
 Beside ``warm`` (before RL) and ``rl`` (after) stand ``ceiling``, the same network with all training questions
 labelled and no RL, and ``trivial``, the better of two answers that need no reading: the most frequent one of

@@ -92,6 +92,7 @@ DATA: dict[str, tuple[Settings, ...]] = {
     "fairytaleqa": (FAIRYTALE, WITH_VECTORS),
     "cmrc2018": (CMRC,),
     "qamr_no_vectors": (QAMR, WITH_VECTORS, {"vectors": ""}),
+    "qamr_pretrained": (QAMR, WITH_VECTORS, {"pretrain": "data", "pretraining": {"steps": 600}}),
     "qamr_no_copy": (QAMR, WITH_VECTORS, {"lm": {"copy": False}}),
     "qamr_additive": (QAMR, WITH_VECTORS, {"lm": {"attention": "additive"}}),
 }
