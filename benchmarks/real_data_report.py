@@ -178,7 +178,10 @@ def picture(curves: Sequence[Row]) -> Figure:
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
-    for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
         metric = HEADLINES.get(name, ("f1",))[0]
         own = [row for row in curves if row["data"] == name and row["metric"] == metric]
         for seed in dict.fromkeys(row["seed"] for row in own):
