@@ -181,7 +181,7 @@ class RLConfig:
     eval_every: int = 12
     """Rollouts between two validations."""
     eval_questions: int = 256
-    """Validation questions that are answered at each, at most."""
+    """Validation questions at each, at most; those of the warm start's validation too."""
     temperature: float = 0.7
     """Of sampling: below 1 there are fewer slips in wording among the answers that are rated well."""
     top_k: int = 0
