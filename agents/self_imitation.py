@@ -15,7 +15,6 @@ from agents.augmentation import Augmentation
 from agents.buffers import AnswerRolloutBuffer
 from agents.warm_start import Supervised, as_batch, bucketed
 from policies.actor_critic import LMActorCriticPolicy
-from policies.language_model import LSTMAttentionLM
 from policies.optimizers import make_optimizer
 from qa_env.errors import QAError
 
@@ -115,7 +114,16 @@ class SelfImitation(BaseCallback):
         self.best: dict[bytes, _Good] = {}
         self._heard: dict[bytes, tuple[int, float]] = {}  # ratings a question: their number and sum
         self._rng = np.random.default_rng(seed)
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._made: Imitator | None = None
+
+    @property
+    def _imitator(self) -> Imitator:
+        """One for all of training, since its optimizer remembers; learning may begin more than once."""
+        if self._made is None:
+            policy = self.model.policy
+            assert isinstance(policy, LMActorCriticPolicy)
+            self._made = Imitator(policy, self.config, self.augmentation, self._rng)
+        return self._made
 
     def state(self) -> dict[str, Any]:
         """All that was heard so far, and where the generator and the optimizer are, for a checkpoint."""
@@ -131,7 +139,7 @@ class SelfImitation(BaseCallback):
             "heard_source": np.frombuffer(heard, dtype=np.int64).reshape(-1, width),
             "heard": np.array(list(self._heard.values()), dtype=np.float64).reshape(-1, 2),
             "rng": self._rng.bit_generator.state,
-            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
+            "optimizer": self._imitator.optimizer.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -146,15 +154,7 @@ class SelfImitation(BaseCallback):
             for reward, source, tokens in zip(state["reward"], state["source"], state["tokens"], strict=True)
         }
         self._rng.bit_generator.state = state["rng"]
-        if state["optimizer"] is not None:
-            self._optimizer = make_optimizer(self._lm, self.config.learning_rate)
-            self._optimizer.load_state_dict(state["optimizer"])
-
-    @property
-    def _lm(self) -> LSTMAttentionLM:
-        policy = self.model.policy
-        assert isinstance(policy, LMActorCriticPolicy)
-        return policy.lm
+        self._imitator.optimizer.load_state_dict(state["optimizer"])
 
     def hear(self, source: NDArray[np.int64], tokens: NDArray[np.int64], reward: float) -> None:
         """Note what an answer ``(time,)`` to a source ``(source,)`` earned."""
@@ -176,14 +176,7 @@ class SelfImitation(BaseCallback):
         good = list(self.best.values())
         source = np.concatenate([self.labelled.source, np.stack([g.source for g in good])])
         tokens = np.concatenate([self.labelled.tokens, np.stack([g.tokens for g in good])])
-        batches = [
-            rows
-            for _ in range(self.config.epochs)
-            for rows in bucketed(source, self.config.batch_size, self._rng)
-        ]
-        for done, rows in enumerate(batches):
-            rate = self.config.learning_rate * (1 - done / len(batches))
-            self._step(*self.augmentation(source[rows], tokens[rows], self._rng), rate)
+        self._imitator.passes(source, tokens, self.config.epochs)
 
     def _on_step(self) -> bool:
         return True
@@ -200,7 +193,7 @@ class SelfImitation(BaseCallback):
         # that PPO starts from.
         if self.batches and self.best:
             rate = self.config.learning_rate
-            losses = [self._step(source, tokens, rate) for source, tokens in self._minibatches()]
+            losses = [self._imitator.step(source, tokens, rate) for source, tokens in self._minibatches()]
             self.logger.record("imitation/loss", float(np.mean(losses)))
 
     def _minibatches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -217,25 +210,59 @@ class SelfImitation(BaseCallback):
         source = np.concatenate([self.labelled.source[known], np.stack([good[i].source for i in drawn])])
         tokens = np.concatenate([self.labelled.tokens[known], np.stack([good[i].tokens for i in drawn])])
         for rows in bucketed(source, self.config.batch_size, rng):
-            yield self.augmentation(source[rows], tokens[rows], rng)
+            yield source[rows], tokens[rows]
 
-    def _step(self, source: NDArray[np.int64], tokens: NDArray[np.int64], rate: float) -> float:
-        """One gradient step at a learning rate; returns its loss."""
-        policy = self.model.policy
-        assert isinstance(policy, LMActorCriticPolicy)
-        if self._optimizer is None:
-            self._optimizer = make_optimizer(self._lm, rate)
-        for group in self._optimizer.param_groups:
+
+class Imitator:
+    """Gradient steps towards answers, some tokens of which may be wrong.
+
+    Args:
+        policy: Its language model is trained in place.
+        config: Settings.
+        augmentation: Changes the examples anew in each minibatch.
+        rng: Draws the changes, and the order of `passes`.
+    """
+
+    def __init__(
+        self,
+        policy: LMActorCriticPolicy,
+        config: ImitationConfig,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+    ) -> None:
+        self.policy, self.config, self.augmentation = policy, config, augmentation
+        self.optimizer = make_optimizer(policy.lm, config.learning_rate)
+        self._rng = rng
+
+    def passes(self, source: NDArray[np.int64], tokens: NDArray[np.int64], number: int) -> None:
+        """So many passes over the examples, while the learning rate falls to zero.
+
+        Args:
+            source: Source ids, ``(examples, source)``.
+            tokens: The ids of the answers, ``(examples, time)``.
+            number: How often each example is learned.
+        """
+        batches = [
+            rows for _ in range(number) for rows in bucketed(source, self.config.batch_size, self._rng)
+        ]
+        for done, rows in enumerate(batches):
+            self.step(source[rows], tokens[rows], self.config.learning_rate * (1 - done / len(batches)))
+
+    def step(self, source: NDArray[np.int64], tokens: NDArray[np.int64], rate: float) -> float:
+        """A step on ``source (batch, source)`` and ``tokens (batch, time)`` at a learning rate; its loss."""
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        policy.set_training_mode(True)
-        with policy.lm.dropping(self.config.dropout):
-            log_likelihood = policy.log_likelihood(*as_batch(source, tokens, policy.device))
-        policy.set_training_mode(False)
+        lm = self.policy.lm
+        examples = self.augmentation(source, tokens, self._rng)
+        self.policy.set_training_mode(True)
+        with lm.dropping(self.config.dropout):
+            log_likelihood = self.policy.log_likelihood(*as_batch(*examples, self.policy.device))
+        self.policy.set_training_mode(False)
         loss = robust_loss(log_likelihood, self.config.robustness)
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._lm.parameters(), 1.0)
-        self._optimizer.step()
+        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
+        self.optimizer.step()
         return float(loss.item())
 
 

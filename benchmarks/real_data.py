@@ -10,8 +10,9 @@ are the questions of a file of their own. The settings are in `real_data_setting
 by side, each with an ``--out`` of its own, are put together by `real_data_report.py`.
 
 Beside ``warm`` (before RL) and ``rl`` (after) stand ``ceiling``, the same network with all training questions
-labelled and no RL, and ``trivial``, the better of two answers that need no reading: the most frequent one of
-the labelled questions, and the whole context.
+labelled and no RL; ``control``, the warm start after the passes that end RL, but over the labelled questions
+alone, so without a rating; and ``trivial``, the better of two answers that need no reading: the most frequent
+one of the labelled questions, and the whole context.
 """
 
 from __future__ import annotations
@@ -31,13 +32,18 @@ from real_data_report import Results, Row, markdown
 from real_data_settings import DATA, Files, settings_of
 from rich.console import Console
 
+from agents.augmentation import Augmentation
+from agents.bert import keep_outputs
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, suggest
 from agents.data import load_dataset
-from agents.loading import WARM_START, load_policy
+from agents.evaluation import checkpoint_score
+from agents.loading import WARM_START, LoadedRun, load_policy
 from agents.runs import Run
+from agents.self_imitation import Imitator
 from agents.training import Trainer
-from qa_env.datasets import QAExample
+from agents.warm_start import Supervised
+from qa_env.datasets import QADataset, QAExample
 from qa_env.errors import QAError
 
 METRICS = ("accuracy", "exact_match", "f1", "rouge_l", "satisfaction")
@@ -104,6 +110,7 @@ def learn(name: str, config: TrainConfig) -> tuple[list[Row], list[Row]]:
     before = seconds["data"] + seconds["warm_start"]
     rows = measured(name, config.seed, "warm", run, WARM_START, data.test, before)
     rows += measured(name, config.seed, "rl", run, "model.safetensors", data.test, seconds["total"])
+    rows += without_ratings(name, config, run, data, before)
     rows += trivial(name, config.seed, run, data.labelled, data.test)
     curve = [
         {"data": name, "seed": config.seed, "tokens": step, "metric": metric, "value": value}
@@ -111,6 +118,39 @@ def learn(name: str, config: TrainConfig) -> tuple[list[Row], list[Row]]:
         for step, value in scalars(run, f"eval/{metric}").items()
     ]
     return rows, curve
+
+
+def without_ratings(name: str, config: TrainConfig, run: Run, data: QADataset, seconds: float) -> list[Row]:
+    """The warm start after the passes that end RL, over the labelled questions alone; rows.
+
+    As many gradient steps as with the answers that were rated well, at the same rates. As in RL, the warm
+    start stays if it is better on validation questions.
+    """
+    loaded = load_policy(run, WARM_START)
+    validation = data.validation[: config.rl.eval_questions]
+    before = score(loaded, validation)
+    policy = loaded.policy
+    if config.encoder == "frozen":
+        policy.lm.freeze_encoder()
+        keep_outputs(policy.lm)
+    labelled = Supervised.from_examples(data.labelled, loaded.vocabulary, config.limits)
+    rated_well = max(scalars(run, "imitation/answers").values())
+    passes = round(config.imitation.epochs * (1 + rated_well / len(labelled.source)))
+    rng = np.random.default_rng(config.seed)
+    augmentation = Augmentation(loaded.vocabulary, config.changes())
+    imitator = Imitator(policy, config.imitation, augmentation, rng)
+    imitator.passes(labelled.source, labelled.tokens, passes)
+    if score(loaded, validation) <= before:
+        loaded = load_policy(run, WARM_START)
+    values = loaded.judge.measure(data.test, loaded.answers(data.test))
+    return rows_of(name, config.seed, "control", values, data.test, seconds)
+
+
+def score(loaded: LoadedRun, validation: Sequence[QAExample]) -> float:
+    """How good a policy is on validation questions, as checkpoints are chosen."""
+    measured = loaded.judge.measure(validation, loaded.answers(validation))
+    metrics = {metric: float(values.mean()) for metric, values in measured.items()}
+    return checkpoint_score(metrics, validation)
 
 
 def all_labelled(name: str, config: TrainConfig) -> list[Row]:

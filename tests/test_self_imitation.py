@@ -14,7 +14,7 @@ from test_buffers import LANES, STEPS, CheckRatio, new_model
 from agents.augmentation import Augmentation, AugmentationConfig
 from agents.buffers import AnswerRolloutBuffer
 from agents.decoding import Limits
-from agents.self_imitation import LEAST_SURPRISE, ImitationConfig, SelfImitation, robust_loss
+from agents.self_imitation import LEAST_SURPRISE, ImitationConfig, Imitator, SelfImitation, robust_loss
 from agents.warm_start import Supervised, as_batch
 from qa_env.errors import QAError
 from qa_env.vocabulary import EOS, PAD
@@ -150,13 +150,13 @@ def test_it_runs_behind_the_update_only_so_the_ratio_stays_one(
     model = new_model(new_task, setting, samples=4, baseline="group")
     imitation, check = new_callback(new_task, threshold=0.0), CheckRatio()
     updates: list[int] = []
-    step = SelfImitation._step
+    step = Imitator.step
 
-    def counted(callback: SelfImitation, *minibatch: Any) -> float:
+    def counted(imitator: Imitator, *minibatch: Any) -> float:
         updates.append(model._n_updates)
-        return step(callback, *minibatch)
+        return step(imitator, *minibatch)
 
-    monkeypatch.setattr(SelfImitation, "_step", counted)
+    monkeypatch.setattr(Imitator, "step", counted)
     model.learn(4 * STEPS * LANES, CallbackList([imitation, check] if first else [check, imitation]))
     assert check.rollouts == 4 and check.straddling > 0
     assert updates == [n for n in (2, 4, 6) for _ in range(2)]  # two epochs an update, two steps behind it
@@ -189,12 +189,12 @@ def test_the_last_passes_see_every_good_and_labelled_answer_equally_often_at_a_f
     seen: list[bytes] = []
     rates: list[float] = []
 
-    def noted(self: SelfImitation, source: np.ndarray, tokens: np.ndarray, rate: float) -> float:
+    def noted(self: Imitator, source: np.ndarray, tokens: np.ndarray, rate: float) -> float:
         seen.extend(s.tobytes() + t.tobytes() for s, t in zip(source, tokens, strict=True))
         rates.append(rate)
         return 0.0
 
-    monkeypatch.setattr(SelfImitation, "_step", noted)
+    monkeypatch.setattr(Imitator, "step", noted)
     callback.consolidate()
     counts = Counter(seen)
     good = [rated(0, 0, 1.0), rated(1, 2, 0.6)]
@@ -222,8 +222,10 @@ def test_dropout_changes_what_is_learnt_and_ends_with_the_step(new_task: NewTask
         callback = started(new_task, dropout=share)
         hear(callback, rated(0, 1, 0.9))
         (good,) = callback.best.values()
-        losses.append(callback._step(good.source[None], good.tokens[None], 1e-3))
-        assert callback._lm.encoder.dropout.p == 0 and not callback._lm.training
+        imitator = callback._imitator
+        losses.append(imitator.step(good.source[None], good.tokens[None], 1e-3))
+        lm = imitator.policy.lm
+        assert lm.encoder.dropout.p == 0 and not lm.training
     assert losses[0] == losses[1] != losses[2]
 
 
