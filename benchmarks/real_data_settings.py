@@ -41,7 +41,11 @@ WITH_VECTORS: Settings = {
     "vectors": VECTORS,
     "lm": {"embedding": 50},
 }
-WITH_BERT: Settings = {"lm": {"bert": MODEL}}
+WITH_BERT: Settings = {  # fine-tuned in the warm start; RL then leaves the encoder as it is
+    "lm": {"bert": MODEL, "bert_rate": 0.03},
+    "encoder": "frozen",
+    "warm_start": {"epochs": 4, "patience": 1, "learning_rate": 1.5e-3, "dropout": 0.2},
+}
 QAMR: Settings = {
     "data": "qamr/train",
     "split": {"labelled": 5000, "validation": 0.06, "test_data": "qamr/dev"},
