@@ -27,7 +27,7 @@ from agents.plain_text import OWN, lines
 from agents.pretraining import Corpus, pretrain, reporter
 from agents.runs import Run
 from agents.skip_gram import SkipGramConfig, train_vectors
-from agents.word_vectors import write_vectors
+from agents.word_vectors import start_from_vectors, write_vectors
 from policies.language_model import LMConfig
 from qa_env.errors import QAError
 from qa_env.vocabulary_making import VocabularyConfig
@@ -74,6 +74,8 @@ class LanguageModelCommand:
     settings: OmitArgPrefixes[PretrainConfig] = field(default_factory=PretrainConfig)
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     lm: LMConfig = field(default_factory=LMConfig)
+    vectors: str = ""
+    """File of word vectors that the embedding starts from."""
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
     device: str = "cpu"
@@ -87,6 +89,7 @@ class LanguageModelCommand:
             pretraining=self.settings,
             vocabulary=self.vocabulary,
             lm=self.lm,
+            vectors=self.vectors,
             limits=self.limits,
             seed=self.seed,
             device=self.device,
@@ -95,9 +98,12 @@ class LanguageModelCommand:
         set_random_seed(self.seed)
         vocabulary = choose_vocabulary(config, texts)
         corpus = Corpus.from_texts(texts, vocabulary, self.settings, self.limits, self.seed)
+        lm = make_language_model(config, vocabulary, Run(Path(self.out)))
+        if self.vectors:
+            tell(str(start_from_vectors(lm, vocabulary, self.vectors, texts)))
         run = Run.make(self.out, config)
         run.save_vocabulary(vocabulary, ())
-        policy = new_policy(make_language_model(config, vocabulary, run), vocabulary, self.limits)
+        policy = new_policy(lm, vocabulary, self.limits)
         policy.to(get_device(self.device))
         logger = configure(self.out, ["tensorboard"])
         done = pretrain(policy, corpus, self.settings, self.seed, reporter(tell, logger))

@@ -24,6 +24,8 @@ TEXTS = [
     for animal in ("cat", "dog", "cow")
     for place in ("house", "barn", "street")
 ]
+LANGUAGE = ("--cloze", "0", "--language", "1")
+TINY = ("--lm.embedding", "8", "--lm.encoder-hidden", "6", "--lm.hidden", "10", "--limits.max-source", "48")
 LM = LMConfig(embedding=8, encoder_hidden=6, hidden=10)
 
 
@@ -160,7 +162,17 @@ def test_a_run_means_its_furthest_weights(source: Path, tmp_path: Path) -> None:
     assert find_weights(run.path(PRETRAINED))[1] == PRETRAINED
 
 
-LANGUAGE = ("--cloze", "0", "--language", "1")
+def test_pretraining_alone_starts_from_word_vectors(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    (tmp_path / "v.vec").write_text(
+        f"the{' 0.5' * 4}{' -0.5' * 4}\nhouse{' -0.5' * 4}{' 0.5' * 4}\n", encoding="utf-8"
+    )
+    options = f"--vectors {tmp_path / 'v.vec'} --vocabulary.kind words --steps 1 --learning-rate 1e-9".split()
+    places = ("--out", str(tmp_path / "run"))
+    pretrain.main(["lm", str(tmp_path / "a.txt"), *places, *options, *TINY, *LANGUAGE])
+    vocabulary, lm = read_language_model(Run.open(tmp_path / "run"), PRETRAINED)
+    the, house = (lm.embedding.weight[vocabulary.pieces.index(word)] for word in (" the", " house"))
+    assert torch.allclose(the, -house) and (the[:4] > 0).all() and (the[4:] < 0).all()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +188,9 @@ LANGUAGE = ("--cloze", "0", "--language", "1")
             "cannot make the run folder .*another --out",
         ),
         (["lm", "many.txt", "--out", "run", "--lm.bert", "model"], "lm.bert has read much text already"),
+        (["lm", "many.txt", "--out", "run", "--vectors", "none.vec", *TINY, *LANGUAGE], "none.vec"),
+        (["lm", "many.txt", "--out", "run", "--vectors", "wide.vec", *TINY, *LANGUAGE], "wide.vec.* 9 .*8"),
+        (["lm", "many.txt", "--out", "run", "--vectors", "cut.vec", *TINY, *LANGUAGE], "cut.vec, line 2"),
     ],
 )
 def test_the_command_tells_what_is_wrong_and_writes_nothing(
@@ -185,6 +200,8 @@ def test_the_command_tells_what_is_wrong_and_writes_nothing(
     Path("empty.txt").touch()
     Path("few.txt").write_text("a few words", encoding="utf-8")
     Path("many.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    Path("wide.vec").write_text(f"the{' 0.5' * 9}\n", encoding="utf-8")
+    Path("cut.vec").write_text(f"the{' 0.5' * 8}\nhouse 0.5\n", encoding="utf-8")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(QAError, match=told):
         pretrain.main(arguments)
