@@ -83,6 +83,36 @@ def keep_outputs(lm: LSTMAttentionLM, outputs: Path | None = None) -> None:
         lm.encoder.contextual = KeptOutputs(reader, outputs)
 
 
+def take_over_bert(lm: LSTMAttentionLM, other: LSTMAttentionLM) -> None:
+    """Give the BERT that a language model reads with what another's has learned.
+
+    Args:
+        lm: Changed in place if its BERT is fine-tuned. One that is not must know the same already.
+        other: Reads with a BERT too.
+
+    Raises:
+        QAError: If the other is of another kind or size, or has learned what this one cannot.
+    """
+    ours, theirs = _reader_of(lm), _reader_of(other)
+    weights, known = theirs.model.state_dict(), ours.model.state_dict()
+    if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in known.items()}:
+        raise QAError("the run to start from reads with a BERT model of other sizes: give --init.no-encoder")
+    if isinstance(lm.encoder.contextual, BertReader):
+        ours.model.load_state_dict(weights)
+    elif not all(torch.equal(w, known[name]) for name, w in weights.items()):
+        raise QAError(
+            "the run to start from reads with another BERT model than lm.bert, or has fine-tuned it: "
+            "fine-tune it here too, --lm.bert-rate 0.03, or give --init.no-encoder"
+        )
+
+
+def _reader_of(lm: LSTMAttentionLM) -> BertReader:
+    contextual = lm.encoder.contextual
+    reader = contextual.reader if isinstance(contextual, KeptOutputs) else contextual
+    assert isinstance(reader, BertReader)
+    return reader
+
+
 def write_outputs(lm: LSTMAttentionLM) -> None:
     """Write what a frozen BERT has said of sources and is not yet on disk."""
     if isinstance(lm.encoder.contextual, KeptOutputs):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from agents.bert import WARM_START
+from agents.bert import WARM_START, take_over_bert
 from agents.config import TrainConfig
 from agents.loading import BEST, PRETRAINED, read_language_model
 from agents.runs import Run
@@ -81,8 +83,12 @@ def check_transfer(config: TrainConfig) -> None:
         raise QAError("init leaves no part to start from: give one of encoder, decoder, embedding")
     run, _ = find_weights(config.init_from)
     theirs, ours = asdict(run.config().lm), asdict(config.lm)
-    if "encoder" in parts and (theirs["bert"] or ours["bert"]):
-        raise QAError("an encoder that reads with BERT is not taken over: give --init.no-encoder")
+    if "encoder" in parts and bool(theirs["bert"]) != bool(ours["bert"]):
+        one, other = ("with", "without") if ours["bert"] else ("without", "with")
+        raise QAError(
+            f"the encoder reads {one} BERT (lm.bert), that of {config.init_from} {other}: "
+            "give --init.no-encoder"
+        )
     names = dict.fromkeys(name for part in parts for name in SIZES[part] if theirs[name] != ours[name])
     if names:
         expected = ", ".join(f"lm.{name} {ours[name]!r}" for name in names)
@@ -105,9 +111,9 @@ def option(name: str, value: object) -> str:
 def transfer(lm: LSTMAttentionLM, vocabulary: Vocabulary, config: TrainConfig) -> Transferred:
     """Put the parts that the config chooses of another run's language model into this one.
 
-    Recurrent and attention weights are copied as they are. Tokens are found by their text, so that the
-    vocabularies may differ: their rows of the embedding, which is the output layer too, and their output
-    biases are copied; other tokens keep their start.
+    Recurrent and attention weights are copied as they are, those of a fine-tuned BERT too. Tokens are found
+    by their text, so that the vocabularies may differ: their rows of the embedding, which is the output layer
+    too, and their output biases are copied; other tokens keep their start.
 
     Args:
         lm: Changed in place.
@@ -122,14 +128,20 @@ def transfer(lm: LSTMAttentionLM, vocabulary: Vocabulary, config: TrainConfig) -
     with torch.random.fork_rng():  # what follows is to draw the same numbers, whoever was loaded
         their_vocabulary, theirs = read_language_model(run, name)
     parts = config.init.parts()
+    if "encoder" in parts and config.lm.bert:
+        take_over_bert(lm, theirs)
     for part in ("encoder", "decoder"):
         if part in parts:
             weights = part_of(theirs, part)
             with torch.no_grad():
                 for key, parameter in part_of(lm, part).items():
                     parameter.copy_(weights[key])
-    places = {piece: token for token, piece in reversed(list(enumerate(their_vocabulary.pieces)))}
-    pairs = [(token, places[p]) for token, p in enumerate(vocabulary.pieces) if p in places]
+    places = {piece: token for token, piece in enumerate(numbered(their_vocabulary.pieces))}
+    pairs = [
+        (token, places.get(piece, places[piece[0], 0]))
+        for token, piece in enumerate(numbered(vocabulary.pieces))
+        if (piece[0], 0) in places
+    ]
     if "embedding" in parts:
         ours, there = map(list, zip(*pairs, strict=True))
         with torch.no_grad():
@@ -138,10 +150,21 @@ def transfer(lm: LSTMAttentionLM, vocabulary: Vocabulary, config: TrainConfig) -
     return Transferred(run.path(name), parts, len(pairs), len(vocabulary))
 
 
+def numbered(pieces: Sequence[str]) -> list[tuple[str, int]]:
+    """Each piece with how many before it are the same text, as BERT has "." within words and between them."""
+    seen: Counter[str] = Counter()
+    result = []
+    for piece in pieces:
+        result.append((piece, seen[piece]))
+        seen[piece] += 1
+    return result
+
+
 def part_of(lm: LSTMAttentionLM, part: str) -> dict[str, nn.Parameter]:
-    """The encoder's weights or the decoder's by name, all but those that belong to tokens."""
+    """The encoder's weights or the decoder's by name, all but BERT's and those that belong to tokens."""
     if part == "encoder":
-        return {name: p for name, p in lm.encoder.named_parameters() if name != "embedding.weight"}
+        apart = ("embedding.weight", "contextual.")
+        return {name: p for name, p in lm.encoder.named_parameters() if not name.startswith(apart)}
     of_tokens = ("embedding.weight", "output_bias")
     return {
         name: p

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import agents.reports
 import agents.training
 import train
 from agents import answer, evaluate
+from agents.bert import make_language_model
 from agents.commands import run_command
-from agents.loading import load_policy
+from agents.config import TrainConfig
+from agents.loading import load_policy, read_language_model
 from agents.runs import Run
+from agents.transfer import transfer
+from policies.language_model import LSTMAttentionLM
 from qa_env.datasets import FactsConfig, make_facts
 from qa_env.errors import QAError
 from tests.bert_models import make_model
@@ -131,6 +137,49 @@ def test_another_model_in_the_place_of_the_first_is_noticed(folder: Path, tmp_pa
     save_file({name: w + 1 for name, w in weights.items()}, moved / "model.safetensors", {"format": "pt"})
     with pytest.raises(QAError, match=r"is not the BERT model that .* was trained with"):
         train.main(["--resume", str(only_run(log_dir).folder)])
+
+
+def start_from(run: Run, folder: Path, rate: float) -> tuple[LSTMAttentionLM, TrainConfig]:
+    """A new language model after the transfer of a run's."""
+    lm_config = dataclasses.replace(run.config().lm, bert=str(folder), bert_rate=rate)
+    config = TrainConfig(lm=lm_config, init_from=str(run.folder))
+    lm = make_language_model(config, run.vocabulary(), Run.make(folder.parent / f"new{rate}", config))
+    transfer(lm, run.vocabulary(), config)
+    return lm, config
+
+
+def test_what_a_run_has_learned_is_taken_over_with_its_bert(
+    trained: Run, folder: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(folder, tmp_path / "model")
+    lm, _ = start_from(trained, model, 0.1)
+    _, theirs = read_language_model(trained, "model.safetensors")
+    source = torch.randint(6, 60, (3, 20), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        told, expected = lm.encoder(source), theirs.encoder(source)
+    assert torch.allclose(told, expected, atol=2e-2 * float(expected.abs().max()))  # kept in 16 bits there
+
+
+def test_a_fine_tuned_bert_does_not_go_into_one_that_is_not(
+    trained: Run, folder: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(folder, tmp_path / "model")
+    if trained.config().lm.bert_rate == 0:
+        start_from(trained, model, 0.0)
+        return
+    with pytest.raises(QAError, match=r"has fine-tuned it: fine-tune it here too, --lm\.bert-rate 0\.03, or"):
+        start_from(trained, model, 0.0)
+
+
+def test_a_bert_of_other_sizes_is_refused(trained: Run, folder: Path, tmp_path: Path) -> None:
+    import transformers
+
+    model = shutil.copytree(folder, tmp_path / "model")
+
+    deeper = transformers.AutoConfig.from_pretrained(model, num_hidden_layers=3)
+    transformers.AutoModel.from_config(deeper).save_pretrained(model)
+    with pytest.raises(QAError, match=r"of other sizes: give --init\.no-encoder"):
+        start_from(trained, model, 0.1)
 
 
 @pytest.mark.parametrize("way", ["fine-tuned", "frozen after the warm start"])
