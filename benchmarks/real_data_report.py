@@ -22,13 +22,16 @@ from matplotlib.figure import Figure
 from agents.commands import parse, run_command
 from qa_env.errors import QAError
 
-SIDES = ("trivial", "warm", "rl", "ceiling")
+SIDES = ("trivial", "warm", "control", "rl", "ceiling")
 FIELDS = ("figure", "value", "low", "high", "unit", "runs")
 RUN_FIELDS = ("data", "seed", "side", "task", "metric", "value", "questions", "seconds")
 CURVE_FIELDS = ("data", "seed", "tokens", "metric", "value")
 HEADLINES = {"babi": ("accuracy",), "fairytaleqa": ("rouge_l", "f1")}
 """The metrics of a data set's lines in the table; of others exact match and F1."""
-COLUMNS = "data,metric,trivial,warm start,after RL,gain,all labels,gap closed,seeds,minutes".split(",")
+COLUMNS = (
+    "data,metric,trivial,warm start,without ratings,after RL,"
+    "gain,from ratings,all labels,gap closed,seeds,minutes"
+).split(",")
 Row = dict[str, Any]
 
 
@@ -129,8 +132,8 @@ def read_csv(path: Path) -> list[Row]:
 def markdown(runs: Sequence[Row]) -> str:
     """A table with a line for each data set and headline metric.
 
-    The gain is that of each seed over its own warm start; the gap is that between the warm start and all
-    labels, of the seeds that have both.
+    The gain is that of each seed over its own warm start, what is from ratings that over the same passes
+    without any, of the seeds that have both; the gap is that between the warm start and all labels, likewise.
     """
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for name in dict.fromkeys(row["data"] for row in runs):
@@ -138,17 +141,20 @@ def markdown(runs: Sequence[Row]) -> str:
             own = [row for row in runs if (row["data"], row["metric"], row["task"]) == (name, metric, "")]
             by_side = {side: {r["seed"]: r["value"] for r in own if r["side"] == side} for side in SIDES}
             warm, rl, ceiling = by_side["warm"], by_side["rl"], by_side["ceiling"]
-            gains = [rl[seed] - warm[seed] for seed in rl]
-            trivial, *others = (spread(by_side[side].values()) for side in SIDES)
+            *values, most = (spread(by_side[side].values()) for side in SIDES)
+            gains = [
+                spread([rl[seed] - known[seed] for seed in rl if seed in known], sign="+")
+                for known in (warm, by_side["control"])
+            ]
             minutes = spread([row["seconds"] / 60 for row in own if row["side"] == "rl"], 0)
-            cells = (name, metric, trivial, *others[:2], spread(gains, sign="+"), others[2])
-            lines.append(f"| {' | '.join(cells)} | {closed(warm, rl, ceiling)} | {len(rl)} | {minutes} |")
+            cells = (name, metric, *values, *gains, most, closed(warm, rl, ceiling), str(len(rl)), minutes)
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def tasks(runs: Sequence[Row]) -> str:
     """A table with a line for each task of the data sets that name some: accuracy."""
-    lines = ["| task | warm start | after RL | all labels |", "|---|---|---|---|"]
+    lines = ["| task | warm start | without ratings | after RL | all labels |", "|---|---|---|---|---|"]
     for task in sorted({row["task"] for row in runs if row["task"]}):
         own = [row for row in runs if (row["task"], row["metric"]) == (task, "accuracy")]
         cells = [spread([row["value"] for row in own if row["side"] == side]) for side in SIDES[1:]]
