@@ -46,7 +46,7 @@ from agents.evaluation import checkpoint_score
 from agents.loading import WARM_START, LoadedRun, load_policy
 from agents.runs import Run
 from agents.self_imitation import Imitator
-from agents.training import Trainer
+from agents.training import OUTPUTS, Trainer
 from agents.warm_start import Supervised
 from qa_env.datasets import QADataset, QAExample
 from qa_env.errors import QAError
@@ -141,7 +141,7 @@ def without_ratings(name: str, config: TrainConfig, run: Run, data: QADataset, s
     policy = loaded.policy
     if config.encoder == "frozen":
         policy.lm.freeze_encoder()
-        keep_outputs(policy.lm)
+        keep_outputs(policy.lm, Path(config.log_dir) / OUTPUTS)
     labelled = Supervised.from_examples(data.labelled, loaded.vocabulary, config.limits)
     rated_well = max(scalars(run, "imitation/answers").values())
     passes = round(config.imitation.epochs * (1 + rated_well / len(labelled.source)))
