@@ -5,7 +5,7 @@
         --vocabulary.size 20000 --lm.embedding 50 --limits.max-source 64 --limits.max-answer 24 \
         --steps 4000 --check-every 500 --patience 4
     python benchmarks/real_data.py FOLDER --vectors VECTORS.txt --bert MODEL --pretrained PRETRAINED \
-        --fine-tuned RUN/warm_start.safetensors
+        --fine-tuned RUN/warm_start.safetensors --reader RUN
 
 `FOLDER` has a folder for each data set, with ``train.jsonl.gz``, ``dev.jsonl.gz`` and perhaps
 ``test.jsonl.gz``: a question a line, as `train.py --data` reads them. Of each data set a part of the training
@@ -70,6 +70,8 @@ class RealDataCommand:
     """What `python -m agents.pretrain lm` made, for those that begin with it."""
     fine_tuned: str = ""
     """A run of `qamr_bert`, or its warm_start.safetensors, for squad, which begins with it."""
+    reader: str = ""
+    """A run on SQuAD's questions, supervised, for qamr_more, which begins with it (docs/results.md)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each is the seed of the run and of the choice of what is labelled."""
     only: tuple[str, ...] = tuple(DATA)
@@ -97,7 +99,14 @@ class RealDataCommand:
 def main(arguments: Sequence[str]) -> None:
     """Run everything, seed by seed; the files are written anew after each run."""
     command = parse(RealDataCommand, arguments, prog="python benchmarks/real_data.py")
-    files = Files(Path(command.folder), command.vectors, command.bert, command.pretrained, command.fine_tuned)
+    files = Files(
+        Path(command.folder),
+        command.vectors,
+        command.bert,
+        command.pretrained,
+        command.fine_tuned,
+        command.reader,
+    )
     results = Results.read(command.out)
     for seed in command.seeds:
         for name in command.only:

@@ -14,8 +14,15 @@ from qa_env.errors import QAError
 
 Settings = Mapping[str, Any]
 VECTORS, MODEL = "the word vectors", "the BERT model"
-PRETRAINED, FINE_TUNED = "the pre-trained run", "the run that reads with BERT"
-PLACEHOLDERS = {VECTORS: "vectors", MODEL: "bert", PRETRAINED: "pretrained", FINE_TUNED: "fine_tuned"}
+PRETRAINED = "the pre-trained run"
+FINE_TUNED, READER = "the run that reads with BERT", "the run that reads SQuAD"
+PLACEHOLDERS = {
+    VECTORS: "vectors",
+    MODEL: "bert",
+    PRETRAINED: "pretrained",
+    FINE_TUNED: "fine_tuned",
+    READER: "reader",
+}
 """What stands for files that the command line names."""
 READING: Settings = {
     "augmentation": {"renamed": 0.0, "replaced": 0.0},  # there are labels enough not to make up others
@@ -44,6 +51,12 @@ WITH_VECTORS: Settings = {
     "lm": {"embedding": 50},
 }
 BEGUN: Settings = {"init_from": PRETRAINED}
+MORE: Settings = {  # what can be had: a model that reads already, and two thirds of the labels
+    "init_from": READER,
+    "split": {"labelled": 10_000},
+    "warm_start": {"epochs": 4, "learning_rate": 1e-3},
+    "rl": {"timesteps": 60_000},
+}
 WITH_BERT: Settings = {  # fine-tuned in the warm start; RL then leaves the encoder as it is
     "lm": {"bert": MODEL, "bert_rate": 0.03},
     "encoder": "frozen",
@@ -92,7 +105,9 @@ CMRC: Settings = {
     "limits": {"max_source": 300, "max_answer": 40},
 }
 DATA: dict[str, tuple[Settings, ...]] = {
-    "qamr": (QAMR, WITH_VECTORS, BEGUN),
+    "qamr": (QAMR, WITH_VECTORS),
+    "qamr_more": (QAMR, WITH_VECTORS, MORE),
+    "qamr_pretrained": (QAMR, WITH_VECTORS, BEGUN),
     "qamr_bert": (QAMR, WITH_BERT),
     "squad": (
         SQUAD,
@@ -100,15 +115,13 @@ DATA: dict[str, tuple[Settings, ...]] = {
         {"init_from": FINE_TUNED, "warm_start": {"epochs": 2, "learning_rate": 1e-3}},
     ),
     "babi": (BABI,),
-    "fairytaleqa": (FAIRYTALE, WITH_VECTORS, BEGUN),
+    "fairytaleqa": (FAIRYTALE, WITH_VECTORS),
     "cmrc2018": (CMRC,),
-    "qamr_no_pretraining": (QAMR, WITH_VECTORS),
     "qamr_no_vectors": (QAMR, WITH_VECTORS, {"vectors": ""}),
     "qamr_no_copy": (QAMR, WITH_VECTORS, {"lm": {"copy": False}}),
     "qamr_additive": (QAMR, WITH_VECTORS, {"lm": {"attention": "additive"}}),
 }
-"""What differs from the default run, beside `READING`; later parts win. What is left out one at a time is
-left out of `qamr_no_pretraining`: a pre-trained decoder goes with its own attention and copying."""
+"""What differs from the default run, beside `READING`; later parts win."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,7 @@ class Files:
         bert: A BERT model.
         pretrained: What `python -m agents.pretrain lm` made.
         fine_tuned: A run, or its file of weights, whose BERT is fine-tuned.
+        reader: A run that has learned to read SQuAD's paragraphs, supervised.
     """
 
     folder: Path
@@ -128,6 +142,7 @@ class Files:
     bert: str
     pretrained: str
     fine_tuned: str
+    reader: str
 
     def filled(self, settings: Settings, name: str) -> dict[str, Any]:
         """The settings with files in place of what stands for them.
