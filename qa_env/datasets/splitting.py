@@ -46,18 +46,14 @@ def split_dataset(
     """
     _check_shares(labelled, validation, test)
     usable = [example for example in examples if abstain or not example.unanswerable]
-    passages: dict[tuple[bool, str], list[QAExample]] = {}
-    for example in usable:
-        if example.references:
-            passages.setdefault(_passage(example), []).append(example)
-    answered = sum(len(group) for group in passages.values())
+    passages = _with_answers(usable)
+    answered = sum(len(group) for group in passages)
     if not answered:
         raise QAError(
             f"no labelled question: expected at least one of the {len(examples)} questions to have answers, "
             "got none; write answers for some of them"
         )
-    order = list(passages.values())
-    shuffled = [order[index] for index in np.random.default_rng(seed).permutation(len(order))]
+    shuffled = [passages[index] for index in np.random.default_rng(seed).permutation(len(passages))]
     in_test = _take(shuffled, round(test * answered))
     in_validation = _take(shuffled, round(validation * answered))
     in_labelled = _take(shuffled, labelled)[:labelled]
@@ -67,7 +63,7 @@ def split_dataset(
             "validation": (len(in_validation), 1 if validation else 0),
             "labelled": (len(in_labelled), labelled),
         },
-        f"{answered} in all, in {len(order)} passages",
+        f"{answered} in all, in {len(passages)} passages",
     )
     evaluated = {_passage(example) for example in (*in_test, *in_validation)}
     unanswered = [e for e in usable if not e.references and _passage(e) not in evaluated]
@@ -78,6 +74,15 @@ def split_dataset(
         test=tuple(in_test),
         collection=tuple(dict.fromkeys(example.context for example in examples if example.context)),
     )
+
+
+def _with_answers(examples: Sequence[QAExample]) -> list[list[QAExample]]:
+    """The examples that have references, those of a passage together."""
+    passages: dict[tuple[bool, str], list[QAExample]] = {}
+    for example in examples:
+        if example.references:
+            passages.setdefault(_passage(example), []).append(example)
+    return list(passages.values())
 
 
 def set_apart(
