@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from agents.bert import WARM_START, keep_outputs, make_language_model
 from agents.config import TrainConfig
@@ -64,18 +65,19 @@ class LoadedRun:
         return answer_all(self.policy, self.vocabulary, examples, self.config.limits, decoding, chooser)
 
 
-def load_policy(run: Run, name: str = BEST) -> LoadedRun:
+def load_policy(run: Run, name: str = BEST, outputs: Path | None = None) -> LoadedRun:
     """Read a run's policy and what goes with it.
 
     Args:
         run: The run.
         name: The file of weights: `BEST`, `WARM_START` or another in the run's folder.
+        outputs: Where a frozen BERT's outputs are kept; None keeps none.
 
     Raises:
         QAError: If a file is missing or broken, or does not fit the others.
     """
     config = run.config()
-    vocabulary, lm = read_language_model(run, name)
+    vocabulary, lm = read_language_model(run, name, outputs)
     fluency = run.fluency()
     policy = new_policy(lm, vocabulary, config.limits)
     policy.set_training_mode(False)
@@ -90,22 +92,25 @@ def new_policy(lm: LSTMAttentionLM, vocabulary: Vocabulary, limits: Limits) -> L
     return LMActorCriticPolicy(task.observation_space, task.action_space, lambda _: 0.0, lm=lm)
 
 
-def read_language_model(run: Run, name: str) -> tuple[Vocabulary, LSTMAttentionLM]:
+def read_language_model(
+    run: Run, name: str, outputs: Path | None = None
+) -> tuple[Vocabulary, LSTMAttentionLM]:
     """Read a run's language model and the vocabulary that it belongs to.
 
     Args:
         run: The run.
         name: As for `load_policy`.
+        outputs: As for `load_policy`.
 
     Raises:
         QAError: As `load_policy`.
     """
     config = run.config()
     vocabulary = run.vocabulary()
-    lm = make_language_model(config, vocabulary, run)
+    lm = make_language_model(config, vocabulary, run, outputs)
     if config.encoder == "frozen" and name not in BEFORE_RL:
         run.load_language_model(lm, WARM_START)  # whose encoder it is, BERT included
         lm.freeze_encoder()  # which happens after the warm start, and gives the decoder its own embedding
-        keep_outputs(lm)
+        keep_outputs(lm, outputs)
     run.load_language_model(lm, name)
     return vocabulary, lm

@@ -4,8 +4,9 @@
     python -m agents.pretrain lm TEXT.txt --out PRETRAINED --vectors VECTORS.txt --vocabulary.kind words \
         --vocabulary.size 20000 --lm.embedding 50 --limits.max-source 64 --limits.max-answer 24 \
         --steps 4000 --check-every 500 --patience 4
+    python benchmarks/real_data_bert.py RUN --out FINE_TUNED
     python benchmarks/real_data.py FOLDER --vectors VECTORS.txt --bert MODEL --pretrained PRETRAINED \
-        --fine-tuned RUN/warm_start.safetensors --reader RUN
+        --fine-tuned RUN/warm_start.safetensors --fine-tuned-bert FINE_TUNED --reader READER
 
 `FOLDER` has a folder for each data set, with ``train.jsonl.gz``, ``dev.jsonl.gz`` and perhaps
 ``test.jsonl.gz``: a question a line, as `train.py --data` reads them. Of each data set a part of the training
@@ -69,7 +70,9 @@ class RealDataCommand:
     pretrained: str = ""
     """What `python -m agents.pretrain lm` made, for those that begin with it."""
     fine_tuned: str = ""
-    """A run of `qamr_bert`, or its warm_start.safetensors, for squad, which begins with it."""
+    """A run of `qamr_bert`, or its warm_start.safetensors, for squad and fairytaleqa, which begin with it."""
+    fine_tuned_bert: str = ""
+    """What `real_data_bert.py` made of that run, likewise."""
     reader: str = ""
     """A run on SQuAD's questions, supervised, for qamr_more, which begins with it (docs/results.md)."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -105,6 +108,7 @@ def main(arguments: Sequence[str]) -> None:
         command.bert,
         command.pretrained,
         command.fine_tuned,
+        command.fine_tuned_bert,
         command.reader,
     )
     results = Results.read(command.out)
@@ -144,13 +148,14 @@ def without_ratings(name: str, config: TrainConfig, run: Run, data: QADataset, s
     As many gradient steps as with the answers that were rated well, at the same rates. As in RL, the warm
     start stays if it is better on validation questions.
     """
-    loaded = load_policy(run, WARM_START)
+    outputs = Path(config.log_dir) / OUTPUTS
+    loaded = load_policy(run, WARM_START, outputs)
     validation = data.validation[: config.rl.eval_questions]
     before = score(loaded, validation)
     policy = loaded.policy
     if config.encoder == "frozen":
         policy.lm.freeze_encoder()
-        keep_outputs(policy.lm, Path(config.log_dir) / OUTPUTS)
+        keep_outputs(policy.lm, outputs)
     labelled = Supervised.from_examples(data.labelled, loaded.vocabulary, config.limits)
     rated_well = max(scalars(run, "imitation/answers").values())
     passes = round(config.imitation.epochs * (1 + rated_well / len(labelled.source)))
@@ -159,7 +164,7 @@ def without_ratings(name: str, config: TrainConfig, run: Run, data: QADataset, s
     imitator = Imitator(policy, config.imitation, augmentation, rng)
     imitator.passes(labelled.source, labelled.tokens, passes)
     if score(loaded, validation) <= before:
-        loaded = load_policy(run, WARM_START)
+        loaded = load_policy(run, WARM_START, outputs)
     values = loaded.judge.measure(data.test, loaded.answers(data.test))
     return rows_of(name, config.seed, "control", values, data.test, seconds)
 
@@ -190,7 +195,7 @@ def measured(
     name: str, seed: int, side: str, run: Run, weights: str, test: Sequence[QAExample], seconds: float
 ) -> list[Row]:
     """A row for each metric, over all test questions and for each task if the questions name one."""
-    loaded = load_policy(run, weights)
+    loaded = load_policy(run, weights, run.folder.parent / OUTPUTS)
     return rows_of(name, seed, side, loaded.judge.measure(test, loaded.answers(test)), test, seconds)
 
 

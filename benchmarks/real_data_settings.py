@@ -16,11 +16,13 @@ Settings = Mapping[str, Any]
 VECTORS, MODEL = "the word vectors", "the BERT model"
 PRETRAINED = "the pre-trained run"
 FINE_TUNED, READER = "the run that reads with BERT", "the run that reads SQuAD"
+FINE_TUNED_MODEL = "that run's BERT model"
 PLACEHOLDERS = {
     VECTORS: "vectors",
     MODEL: "bert",
     PRETRAINED: "pretrained",
     FINE_TUNED: "fine_tuned",
+    FINE_TUNED_MODEL: "fine_tuned_bert",
     READER: "reader",
 }
 """What stands for files that the command line names."""
@@ -61,6 +63,11 @@ WITH_BERT: Settings = {  # fine-tuned in the warm start; RL then leaves the enco
     "lm": {"bert": MODEL, "bert_rate": 0.03},
     "encoder": "frozen",
     "warm_start": {"epochs": 4, "patience": 1, "learning_rate": 1.5e-3, "dropout": 0.2},
+}
+WITH_READ_BERT: Settings = {  # BERT stays as QAMR has made it; RL trains the encoder's LSTM over it
+    "lm": {"bert": FINE_TUNED_MODEL},
+    "init_from": FINE_TUNED,
+    "warm_start": {"learning_rate": 1e-3, "dropout": 0.2},
 }
 QAMR: Settings = {
     "data": "qamr/train",
@@ -109,13 +116,15 @@ DATA: dict[str, tuple[Settings, ...]] = {
     "qamr_more": (QAMR, WITH_VECTORS, MORE),
     "qamr_pretrained": (QAMR, WITH_VECTORS, BEGUN),
     "qamr_bert": (QAMR, WITH_BERT),
-    "squad": (
+    "squad": (SQUAD, WITH_READ_BERT),
+    "squad_fine_tuned": (
         SQUAD,
         WITH_BERT,
         {"init_from": FINE_TUNED, "warm_start": {"epochs": 2, "learning_rate": 1e-3}},
     ),
     "babi": (BABI,),
-    "fairytaleqa": (FAIRYTALE, WITH_VECTORS),
+    "fairytaleqa": (FAIRYTALE, WITH_READ_BERT),
+    "fairytaleqa_lstm": (FAIRYTALE, WITH_VECTORS, {"split": {"labelled": 4000}}),
     "cmrc2018": (CMRC,),
     "qamr_no_vectors": (QAMR, WITH_VECTORS, {"vectors": ""}),
     "qamr_no_copy": (QAMR, WITH_VECTORS, {"lm": {"copy": False}}),
@@ -134,6 +143,7 @@ class Files:
         bert: A BERT model.
         pretrained: What `python -m agents.pretrain lm` made.
         fine_tuned: A run, or its file of weights, whose BERT is fine-tuned.
+        fine_tuned_bert: What `real_data_bert.py` made of it.
         reader: A run that has learned to read SQuAD's paragraphs, supervised.
     """
 
@@ -142,6 +152,7 @@ class Files:
     bert: str
     pretrained: str
     fine_tuned: str
+    fine_tuned_bert: str
     reader: str
 
     def filled(self, settings: Settings, name: str) -> dict[str, Any]:
