@@ -6,7 +6,7 @@
         --steps 4000 --check-every 500 --patience 4
     python benchmarks/real_data_bert.py RUN --out FINE_TUNED
     python benchmarks/real_data.py FOLDER --vectors VECTORS.txt --bert MODEL --pretrained PRETRAINED \
-        --fine-tuned RUN/warm_start.safetensors --fine-tuned-bert FINE_TUNED --reader READER
+        --fine-tuned RUN --fine-tuned-bert FINE_TUNED --reader READER
 
 `FOLDER` has a folder for each data set, with ``train.jsonl.gz``, ``dev.jsonl.gz`` and perhaps
 ``test.jsonl.gz``: a question a line, as `train.py --data` reads them. Of each data set a part of the training
@@ -70,7 +70,7 @@ class RealDataCommand:
     pretrained: str = ""
     """What `python -m agents.pretrain lm` made, for those that begin with it."""
     fine_tuned: str = ""
-    """A run of `qamr_bert`, or its warm_start.safetensors, for squad and fairytaleqa, which begin with it."""
+    """A run of `qamr_bert`, for squad and fairytaleqa, which begin with it."""
     fine_tuned_bert: str = ""
     """What `real_data_bert.py` made of that run, likewise."""
     reader: str = ""

@@ -102,7 +102,7 @@ BABI: Settings = {
 }
 FAIRYTALE: Settings = {
     "data": "fairytaleqa/train",
-    "split": {"labelled": 4000, "validation": 0.06, "test_data": "fairytaleqa/dev"},
+    "split": {"labelled": 2000, "validation": 0.06, "test_data": "fairytaleqa/dev"},
     "limits": {"max_source": 200, "max_answer": 32},
 }
 CMRC: Settings = {
