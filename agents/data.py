@@ -62,9 +62,12 @@ def _own_data(config: TrainConfig) -> QADataset:
         seed=split.seed,
         abstain=config.abstain,
     )
+    validation = apart.get("validation", ())
+    order = np.random.default_rng(split.seed).permutation(len(validation))
     return dataclasses.replace(
         divided,
-        validation=(*divided.validation, *apart.get("validation", ())),
+        # Mixed, since files are sorted by passage and a run may look at the first questions only.
+        validation=(*divided.validation, *(validation[place] for place in order)),
         test=(*divided.test, *apart.get("test", ())),
         collection=tuple(dict.fromkeys(context for context in contexts if context)),
         notes=(*notes, *lines),

@@ -68,6 +68,7 @@ WITH_READ_BERT: Settings = {  # BERT stays as QAMR has made it; RL trains the en
     "lm": {"bert": FINE_TUNED_MODEL},
     "init_from": FINE_TUNED,
     "warm_start": {"learning_rate": 1e-3, "dropout": 0.2},
+    "rl": {"learning_rate": 1e-4},
 }
 QAMR: Settings = {
     "data": "qamr/train",
@@ -102,7 +103,7 @@ BABI: Settings = {
 }
 FAIRYTALE: Settings = {
     "data": "fairytaleqa/train",
-    "split": {"labelled": 2000, "validation": 0.06, "test_data": "fairytaleqa/dev"},
+    "split": {"labelled": 4000, "validation": 0.06, "test_data": "fairytaleqa/dev"},
     "limits": {"max_source": 200, "max_answer": 32},
 }
 CMRC: Settings = {
@@ -116,15 +117,15 @@ DATA: dict[str, tuple[Settings, ...]] = {
     "qamr_more": (QAMR, WITH_VECTORS, MORE),
     "qamr_pretrained": (QAMR, WITH_VECTORS, BEGUN),
     "qamr_bert": (QAMR, WITH_BERT),
-    "squad": (SQUAD, WITH_READ_BERT),
+    "squad": (SQUAD, WITH_READ_BERT, {"split": {"labelled": 1000}}),
     "squad_fine_tuned": (
         SQUAD,
         WITH_BERT,
         {"init_from": FINE_TUNED, "warm_start": {"epochs": 2, "learning_rate": 1e-3}},
     ),
     "babi": (BABI,),
-    "fairytaleqa": (FAIRYTALE, WITH_READ_BERT),
-    "fairytaleqa_lstm": (FAIRYTALE, WITH_VECTORS, {"split": {"labelled": 4000}}),
+    "fairytaleqa": (FAIRYTALE, WITH_READ_BERT, {"split": {"labelled": 1000}}),
+    "fairytaleqa_lstm": (FAIRYTALE, WITH_VECTORS),
     "cmrc2018": (CMRC,),
     "qamr_no_vectors": (QAMR, WITH_VECTORS, {"vectors": ""}),
     "qamr_no_copy": (QAMR, WITH_VECTORS, {"lm": {"copy": False}}),

@@ -41,12 +41,16 @@ def contexts(examples: Sequence[QAExample]) -> set[str]:
     return {str(example.context) for example in examples}
 
 
+def in_any_order(examples: Sequence[QAExample]) -> list[str]:
+    return sorted(map(repr, examples))
+
+
 def test_splits_that_are_given_are_taken_as_they_are(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", records(range(10)))
     dev = write(tmp_path / "dev.jsonl", records(range(20, 23)))
     test = write(tmp_path / "test.jsonl", records(range(30, 35)))
     data = load_dataset(config(train, validation_data=dev, test_data=test))
-    assert data.validation == load_data(dev) and data.test == load_data(test)
+    assert in_any_order(data.validation) == in_any_order(load_data(dev)) and data.test == load_data(test)
     assert len(data.labelled) == 4
     assert len(data.labelled) + len(data.unlabelled) == 20
     assert contexts((*data.labelled, *data.unlabelled)) == contexts(load_data(train))
@@ -54,12 +58,23 @@ def test_splits_that_are_given_are_taken_as_they_are(tmp_path: Path) -> None:
     assert data.notes == ()
 
 
+def test_the_first_validation_questions_are_of_all_files_alike(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.jsonl", records(range(10)))
+    dev = [write(tmp_path / f"dev{i}.jsonl", records(range(i, i + 50))) for i in (100, 200)]
+    settings = config(train, validation_data=",".join(dev), test=0.2)
+    data = load_dataset(settings)
+    assert len({repr(e) for e in data.validation}) == len(data.validation) == 200
+    first = [str(e.context) for e in data.validation[:100]]
+    assert 35 <= sum(context.startswith("Passage 1") for context in first) <= 65
+    assert load_dataset(settings).validation == data.validation
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_a_split_that_is_not_given_is_a_share_of_the_rest(part: str, tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", records(range(10)))
     other = write(tmp_path / "other.jsonl", records(range(20, 23)))
     data = load_dataset(config(train, **{f"{part}_data": other}, validation=0.2, test=0.2))
-    assert getattr(data, part) == load_data(other)
+    assert in_any_order(getattr(data, part)) == in_any_order(load_data(other))
     (shared,) = {"validation", "test"} - {part}
     assert len(getattr(data, shared)) == 4
     assert contexts(getattr(data, shared)) < contexts(load_data(train))
