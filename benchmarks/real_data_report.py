@@ -26,7 +26,11 @@ SIDES = ("trivial", "warm", "control", "rl", "ceiling")
 FIELDS = ("figure", "value", "low", "high", "unit", "runs")
 RUN_FIELDS = ("data", "seed", "side", "task", "metric", "value", "questions", "seconds")
 CURVE_FIELDS = ("data", "seed", "tokens", "metric", "value")
-HEADLINES = {"babi": ("accuracy",), "fairytaleqa": ("rouge_l", "f1")}
+HEADLINES = {
+    "babi": ("accuracy",),
+    "fairytaleqa": ("rouge_l", "f1"),
+    "fairytaleqa_lstm": ("rouge_l", "f1"),
+}
 """The metrics of a data set's lines in the table; of others exact match and F1."""
 COLUMNS = (
     "data,metric,trivial,warm start,without ratings,after RL,"
