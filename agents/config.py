@@ -42,7 +42,8 @@ class SplitConfig:
     test: float = 0.2
     """Share of the questions for the report, unless test_data names them."""
     validation_data: str = ""
-    """Questions for choosing the checkpoint: all that ``data`` may be but the facts."""
+    """Questions for choosing the checkpoint: all that ``data`` may be but the facts. They are taken in random
+    order, since files are sorted by passage and a run may look at the first `rl.eval_questions` only."""
     test_data: str = ""
     """Questions for the report: all that ``data`` may be but the facts."""
     seed: int = 0

@@ -66,7 +66,6 @@ def _own_data(config: TrainConfig) -> QADataset:
     order = np.random.default_rng(split.seed).permutation(len(validation))
     return dataclasses.replace(
         divided,
-        # Mixed, since files are sorted by passage and a run may look at the first questions only.
         validation=(*divided.validation, *(validation[place] for place in order)),
         test=(*divided.test, *apart.get("test", ())),
         collection=tuple(dict.fromkeys(context for context in contexts if context)),

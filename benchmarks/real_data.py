@@ -4,9 +4,9 @@
     python -m agents.pretrain lm TEXT.txt --out PRETRAINED --vectors VECTORS.txt --vocabulary.kind words \
         --vocabulary.size 20000 --lm.embedding 50 --limits.max-source 64 --limits.max-answer 24 \
         --steps 4000 --check-every 500 --patience 4
-    python benchmarks/real_data_bert.py RUN --out FINE_TUNED
+    python benchmarks/real_data_bert.py RUN --out FINE_TUNED_BERT
     python benchmarks/real_data.py FOLDER --vectors VECTORS.txt --bert MODEL --pretrained PRETRAINED \
-        --fine-tuned RUN --fine-tuned-bert FINE_TUNED --reader READER
+        --fine-tuned RUN --fine-tuned-bert FINE_TUNED_BERT --reader READER
 
 `FOLDER` has a folder for each data set, with ``train.jsonl.gz``, ``dev.jsonl.gz`` and perhaps
 ``test.jsonl.gz``: a question a line, as `train.py --data` reads them. Of each data set a part of the training
@@ -70,9 +70,10 @@ class RealDataCommand:
     pretrained: str = ""
     """What `python -m agents.pretrain lm` made, for those that begin with it."""
     fine_tuned: str = ""
-    """A run of `qamr_bert`, for squad and fairytaleqa, which begin with it."""
+    """A run of `qamr_bert`, or one of its files of weights, for squad, squad_fine_tuned and fairytaleqa,
+    which begin with it."""
     fine_tuned_bert: str = ""
-    """What `real_data_bert.py` made of that run, likewise."""
+    """What `real_data_bert.py` made of that run, for squad and fairytaleqa."""
     reader: str = ""
     """A run on SQuAD's questions, supervised, for qamr_more, which begins with it (docs/results.md)."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -148,7 +149,7 @@ def without_ratings(name: str, config: TrainConfig, run: Run, data: QADataset, s
     As many gradient steps as with the answers that were rated well, at the same rates. As in RL, the warm
     start stays if it is better on validation questions.
     """
-    outputs = Path(config.log_dir) / OUTPUTS
+    outputs = run.folder.parent / OUTPUTS
     loaded = load_policy(run, WARM_START, outputs)
     validation = data.validation[: config.rl.eval_questions]
     before = score(loaded, validation)

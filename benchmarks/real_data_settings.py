@@ -16,7 +16,7 @@ Settings = Mapping[str, Any]
 VECTORS, MODEL = "the word vectors", "the BERT model"
 PRETRAINED = "the pre-trained run"
 FINE_TUNED, READER = "the run that reads with BERT", "the run that reads SQuAD"
-FINE_TUNED_MODEL = "that run's BERT model"
+FINE_TUNED_MODEL = "the BERT model of the run that reads with BERT"
 PLACEHOLDERS = {
     VECTORS: "vectors",
     MODEL: "bert",

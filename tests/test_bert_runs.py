@@ -23,6 +23,7 @@ from agents.loading import load_policy, read_language_model
 from agents.runs import Run
 from agents.transfer import transfer
 from policies.language_model import LSTMAttentionLM
+from qa_env.bert import KeptOutputs
 from qa_env.datasets import FactsConfig, make_facts
 from qa_env.errors import QAError
 from tests.bert_models import make_model
@@ -106,6 +107,21 @@ def test_outputs_are_kept_beside_the_runs(trained: Run) -> None:
     config = trained.config()
     files = list((Path(config.log_dir) / agents.training.OUTPUTS).glob("*/*.safetensors"))
     assert bool(files) == (config.lm.bert_rate == 0 or config.encoder == "frozen")
+
+
+def test_a_loaded_run_reads_no_source_again_whose_outputs_are_kept(trained: Run) -> None:
+    config = trained.config()
+    if config.lm.bert_rate > 0 and config.encoder == "trained":
+        return  # it has no outputs that stay
+    questions = make_facts(config.facts).test
+    counts = []
+    for outputs in (None, Path(config.log_dir) / agents.training.OUTPUTS):
+        loaded = load_policy(trained, outputs=outputs)
+        loaded.answers(questions)
+        contextual = loaded.policy.lm.encoder.contextual
+        assert isinstance(contextual, KeptOutputs)
+        counts.append(contextual.read)
+    assert counts[0] > 0 and counts[1] == 0
 
 
 def test_a_fine_tuned_run_needs_no_other_folder_and_a_frozen_one_says_which(

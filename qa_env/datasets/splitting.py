@@ -46,13 +46,8 @@ def split_dataset(
     """
     _check_shares(labelled, validation, test)
     usable = [example for example in examples if abstain or not example.unanswerable]
-    passages = _with_answers(usable)
+    passages = _with_answers(usable, len(examples))
     answered = sum(len(group) for group in passages)
-    if not answered:
-        raise QAError(
-            f"no labelled question: expected at least one of the {len(examples)} questions to have answers, "
-            "got none; write answers for some of them"
-        )
     shuffled = [passages[index] for index in np.random.default_rng(seed).permutation(len(passages))]
     in_test = _take(shuffled, round(test * answered))
     in_validation = _take(shuffled, round(validation * answered))
@@ -76,12 +71,17 @@ def split_dataset(
     )
 
 
-def _with_answers(examples: Sequence[QAExample]) -> list[list[QAExample]]:
-    """The examples that have references, those of a passage together."""
+def _with_answers(examples: Sequence[QAExample], given: int) -> list[list[QAExample]]:
+    """The examples that have references, those of a passage together; `given` is how many came in all."""
     passages: dict[tuple[bool, str], list[QAExample]] = {}
     for example in examples:
         if example.references:
             passages.setdefault(_passage(example), []).append(example)
+    if not passages:
+        raise QAError(
+            f"no labelled question: expected at least one of the {given} questions to have answers, "
+            "got none; write answers for some of them"
+        )
     return list(passages.values())
 
 
