@@ -17,6 +17,8 @@ from qa_env.vocabulary import PAD, Vocabulary
 
 DESCRIPTION = "bert.json"
 WARM_START = "warm_start.safetensors"
+FREEZING = ("frozen", "frozen-bert")
+"""The settings of `TrainConfig.encoder` that need the warm start's weights beside those of RL."""
 SPREAD = 0.3
 """Standard deviation of the embeddings that training begins with, as without BERT."""
 
@@ -72,13 +74,21 @@ def _read(config: TrainConfig, vocabulary: Vocabulary, run: Run) -> BertReader:
     return reader
 
 
-def keep_outputs(lm: LSTMAttentionLM, outputs: Path | None = None) -> None:
-    """Have the BERT of a frozen encoder, if there is one, read each source once from now on.
+def freeze(lm: LSTMAttentionLM, config: TrainConfig, outputs: Path | None = None) -> None:
+    """Cut off from training what RL leaves as the warm start has made it (`TrainConfig.encoder`).
 
-    It is no part of the language model any more, nor of its files of weights.
+    A frozen BERT reads each source once from now on. It is no part of the language model any more, nor of its
+    files of weights.
+
+    Args:
+        lm: Changed in place.
+        config: The run's settings.
+        outputs: Where a frozen BERT's outputs are kept; None keeps none.
     """
+    if config.encoder == "frozen":
+        lm.freeze_encoder()
     reader = lm.encoder.contextual
-    if isinstance(reader, BertReader):
+    if config.encoder in FREEZING and isinstance(reader, BertReader):
         del lm.encoder.contextual  # a module cannot be replaced by what is none
         lm.encoder.contextual = KeptOutputs(reader, outputs)
 

@@ -220,9 +220,10 @@ class TrainConfig:
     passages of the run's own data; or several of these, joined by commas."""
     pretraining: PretrainConfig = field(default_factory=PretrainConfig)
     lm: LMConfig = field(default_factory=LMConfig)
-    encoder: Literal["trained", "frozen", "tokens"] = "trained"
+    encoder: Literal["trained", "frozen", "frozen-bert", "tokens"] = "trained"
     """Who encodes during RL: the policy's own encoder in the environment, trained along; the same,
-    frozen after the warm start; or no encoder in the environment."""
+    frozen after the warm start, as a whole or only the BERT that was fine-tuned there; or no encoder in the
+    environment."""
     feedback: str = "simulated"
     """"simulated" (users who rate every answer), "reward-model" (people label some answers, a model learns
     from them), "reference" (what the average simulated user thinks, without noise), a built-in reward (f1,
@@ -274,6 +275,10 @@ class TrainConfig:
             raise QAError("lm.bert brings its own vocabulary: leave out vocabulary.kind")
         if self.lm.bert and self.pretrain:
             raise QAError("lm.bert has read much text already: leave out pretrain, or lm.bert")
+        if self.encoder == "frozen-bert" and not (self.lm.bert and self.lm.bert_rate > 0):
+            raise QAError(
+                "encoder frozen-bert needs a BERT that is fine-tuned: give lm.bert and lm.bert_rate"
+            )
         if not self.rl.retry < 1:
             raise QAError(f"rl.retry must be less than 1, got {self.rl.retry}")
         if not 1 <= self.rl.samples_per_question <= self.rl.n_envs:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.bert import WARM_START, keep_outputs, make_language_model
+from agents.bert import FREEZING, WARM_START, freeze, make_language_model
 from agents.config import TrainConfig
 from agents.decoding import GREEDY, DecodingConfig, Limits, answer_all
 from agents.evaluation import Judge
@@ -108,9 +108,8 @@ def read_language_model(
     config = run.config()
     vocabulary = run.vocabulary()
     lm = make_language_model(config, vocabulary, run, outputs)
-    if config.encoder == "frozen" and name not in BEFORE_RL:
+    if config.encoder in FREEZING and name not in BEFORE_RL:
         run.load_language_model(lm, WARM_START)  # whose encoder it is, BERT included
-        lm.freeze_encoder()  # which happens after the warm start, and gives the decoder its own embedding
-        keep_outputs(lm, outputs)
+        freeze(lm, config, outputs)  # as after the warm start: a frozen encoder has its own embedding
     run.load_language_model(lm, name)
     return vocabulary, lm

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from agents.algorithms import begin_at, find_algorithm, language_model, set_reference
 from agents.asking import PEOPLE
 from agents.augmentation import Augmentation
-from agents.bert import keep_outputs, make_language_model, write_outputs
+from agents.bert import freeze, make_language_model, write_outputs
 from agents.buffers import AnswerRolloutBuffer
 from agents.checks import OF_USERS, REWARD_MODEL, check_names, try_feedback
 from agents.config import TrainConfig
@@ -99,9 +99,7 @@ class Trainer:
         if isinstance(lm.encoder.contextual, KeptOutputs):
             self._tell(f"BERT reads each source once, which takes time; what it says is kept in {outputs}")
         before = self._warm_start(lm)
-        if self.config.encoder == "frozen":
-            lm.freeze_encoder()
-            keep_outputs(lm, outputs)
+        freeze(lm, self.config, outputs)
         if self.run.has(START) and self.run.has("checkpoint/state.json"):
             self.run.load_language_model(lm, START)
         model = self._make_model(lm)

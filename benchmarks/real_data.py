@@ -39,7 +39,7 @@ from real_data_settings import DATA, Files, settings_of
 from rich.console import Console
 
 from agents.augmentation import Augmentation
-from agents.bert import keep_outputs
+from agents.bert import freeze
 from agents.commands import parse, run_command
 from agents.config import TrainConfig, suggest
 from agents.data import load_dataset
@@ -154,9 +154,7 @@ def without_ratings(name: str, config: TrainConfig, run: Run, data: QADataset, s
     validation = data.validation[: config.rl.eval_questions]
     before = score(loaded, validation)
     policy = loaded.policy
-    if config.encoder == "frozen":
-        policy.lm.freeze_encoder()
-        keep_outputs(policy.lm, outputs)
+    freeze(policy.lm, config, outputs)
     labelled = Supervised.from_examples(data.labelled, loaded.vocabulary, config.limits)
     rated_well = max(scalars(run, "imitation/answers").values())
     passes = round(config.imitation.epochs * (1 + rated_well / len(labelled.source)))

@@ -43,6 +43,7 @@ WAYS = {
     "as it is": [],
     "fine-tuned": ["--lm.bert-rate", "0.1"],
     "frozen after the warm start": ["--lm.bert-rate", "0.1", "--encoder", "frozen"],
+    "frozen after the warm start, its LSTM trained": ["--lm.bert-rate", "0.1", "--encoder", "frozen-bert"],
 }
 
 
@@ -106,7 +107,7 @@ def test_a_loaded_run_answers_as_it_did(trained: Run, capsys: pytest.CaptureFixt
 def test_outputs_are_kept_beside_the_runs(trained: Run) -> None:
     config = trained.config()
     files = list((Path(config.log_dir) / agents.training.OUTPUTS).glob("*/*.safetensors"))
-    assert bool(files) == (config.lm.bert_rate == 0 or config.encoder == "frozen")
+    assert bool(files) == (config.lm.bert_rate == 0 or config.encoder != "trained")
 
 
 def test_a_loaded_run_reads_no_source_again_whose_outputs_are_kept(trained: Run) -> None:
@@ -198,7 +199,7 @@ def test_a_bert_of_other_sizes_is_refused(trained: Run, folder: Path, tmp_path: 
         start_from(trained, model, 0.1)
 
 
-@pytest.mark.parametrize("way", ["fine-tuned", "frozen after the warm start"])
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "as it is"])
 def test_a_run_that_was_stopped_goes_on(way: str, folder: Path, tmp_path: Path) -> None:
     arguments = (*TINY, "--lm.bert", folder, *WAYS[way], "--log-dir", tmp_path)
     with stopped_in(agents.training.Trainer, "_validate", 2):
@@ -206,6 +207,16 @@ def test_a_run_that_was_stopped_goes_on(way: str, folder: Path, tmp_path: Path) 
     run = only_run(tmp_path)
     assert command(train.main, "--resume", run.folder) == 0
     assert run.has("results.json")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--lm.bert", "x")])
+def test_only_a_bert_that_is_fine_tuned_can_be_frozen_after_the_warm_start(
+    arguments: tuple[str, ...],
+) -> None:
+    with pytest.raises(
+        QAError, match=r"frozen-bert needs a BERT that is fine-tuned: give lm\.bert and lm\.bert_rate"
+    ):
+        train.main([*arguments, "--encoder", "frozen-bert"])
 
 
 def test_bert_and_another_vocabulary_exclude_each_other() -> None:
