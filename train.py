@@ -55,6 +55,10 @@ def main(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt:
         print(f"interrupted; go on with: python train.py --resume {run.folder}", file=sys.stderr)
         sys.exit(130)
+    except QAError:
+        if "--resume" not in files:
+            run.remove_if_bare()
+        raise
 
 
 def check_resumable(before: TrainConfig, after: TrainConfig) -> None:

@@ -121,6 +121,11 @@ class Run:
             raise QAError(f"{folder} is no run folder: it has no config.json")
         return cls(folder)
 
+    def remove_if_bare(self) -> None:
+        """Remove the folder if it holds nothing but the settings, so that a mistake in them leaves none."""
+        if [path.name for path in self.folder.iterdir()] == ["config.json"]:
+            shutil.rmtree(self.folder)
+
     def path(self, name: str) -> Path:
         """A file of the run."""
         return self.folder / name

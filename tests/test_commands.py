@@ -485,6 +485,16 @@ def test_weights_of_another_architecture_are_refused(finished: Run, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mistake_found_before_anything_is_made_leaves_no_run_behind(
+    tmp_path: Path, refused: Refused
+) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("two 1 2\nthree 1 2 3\n")
+    flags = ("--vocabulary.kind", "words", "--vectors", vectors, "--log-dir", tmp_path)
+    assert "vectors.txt, line 2: expected a word and 2 numbers, got 3" in refused(train.main, *TINY, *flags)
+    assert [*tmp_path.iterdir()] == [vectors]
+
+
 def test_a_run_interrupted_in_its_last_passes_goes_on_with_them(
     warm: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
