@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -167,6 +169,21 @@ def test_processes_may_make_the_same_store_at_the_same_time(url: str) -> None:
         assert result.recv() == 0
         process.join()
         result.close()
+
+
+def test_a_new_file_waits_for_a_connection_that_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.db"
+    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM sqlite_master").fetchall()
+    with pytest.raises(QAError, match=r"locked by another process for longer than 0\.1 s"):
+        Store(path, timeout=0.1)
+    ends = threading.Timer(0.2, reader.rollback)
+    ends.start()
+    with Store(path, timeout=60) as store:
+        assert store.events() == []
+    ends.join()
+    reader.close()
 
 
 def test_a_second_writer_waits_so_that_numbers_become_visible_in_order(url: str, store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from qa_env.errors import QAError
 
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _WRITER = 0x71615F656E76  # the key of PostgreSQL's advisory lock: "qa_env" in ASCII
+_PAUSE = 0.02  # seconds between two tries to get a lock
 
 _LOCKED = "is locked by another process for longer than {timeout:g} s; end that process, or try again"
 _SQLITE_ERRORS = {
@@ -108,10 +110,24 @@ class Database:
                 self._held.reset(before)
 
     def set_journal(self) -> None:
-        """Let readers and the writer work side by side: SQLite's write-ahead log, a property of the file."""
-        if self.dialect == "sqlite":
-            with self._one_line(), self.engine.begin() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        """Let readers and the writer work side by side: SQLite's write-ahead log, a property of the file.
+
+        SQLite waits for nobody here, whatever the timeout: it refuses at once while another connection reads.
+        """
+        if self.dialect != "sqlite":
+            return
+        end = time.monotonic() + self.timeout
+        with self._one_line():
+            while True:
+                try:
+                    with self.engine.begin() as connection:
+                        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                    return
+                except DBAPIError as error:
+                    busy = _sqlite_code(error) == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() > end:
+                        raise
+                time.sleep(_PAUSE)
 
     def exists(self) -> bool:
         """Whether there is a file; a server is asked when it is used."""
@@ -137,7 +153,7 @@ class Database:
     def _reason(self, error: DBAPIError) -> str:
         code: Any
         if self.dialect == "sqlite":
-            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the high bits say which sort
+            code = _sqlite_code(error)
             known: Any = _SQLITE_ERRORS
         else:
             code = getattr(error.orig, "sqlstate", None)
@@ -152,6 +168,11 @@ class Database:
         if self.dialect == "postgresql" and code is None:
             return f"cannot be reached: {_first_line(error.orig)}"
         return f"failed: {_first_line(error.orig)}"
+
+
+def _sqlite_code(error: DBAPIError) -> int:
+    """SQLite's primary code of an error."""
+    return int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF  # the high bits say which sort
 
 
 def parse_url(url: str | Path) -> URL:
