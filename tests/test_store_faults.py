@@ -171,19 +171,18 @@ def test_processes_may_make_the_same_store_at_the_same_time(url: str) -> None:
         result.close()
 
 
-def test_a_new_file_waits_for_a_connection_that_reads_it(tmp_path: Path) -> None:
+def test_making_a_store_waits_for_another_who_writes_into_the_file(tmp_path: Path) -> None:
     path = tmp_path / "feedback.db"
-    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    reader.execute("BEGIN")
-    reader.execute("SELECT * FROM sqlite_master").fetchall()
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
     with pytest.raises(QAError, match=r"locked by another process for longer than 0\.1 s"):
         Store(path, timeout=0.1)
-    ends = threading.Timer(0.2, reader.rollback)
+    ends = threading.Timer(0.2, writer.rollback)
     ends.start()
     with Store(path, timeout=60) as store:
         assert store.events() == []
     ends.join()
-    reader.close()
+    writer.close()
 
 
 def test_a_second_writer_waits_so_that_numbers_become_visible_in_order(url: str, store: Store) -> None:

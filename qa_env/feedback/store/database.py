@@ -112,7 +112,7 @@ class Database:
     def set_journal(self) -> None:
         """Let readers and the writer work side by side: SQLite's write-ahead log, a property of the file.
 
-        SQLite waits for nobody here, whatever the timeout: it refuses at once while another connection reads.
+        Where another connection is about to write SQLite refuses at once, whatever the timeout: this waits.
         """
         if self.dialect != "sqlite":
             return
